@@ -1,0 +1,174 @@
+"""What a process may know of its configuration: frozen, validated models. `shared.config` makes them.
+
+Every time has its unit in its name. Defaults stand here once; config.yaml in this package repeats them for people, and
+a test compares the two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.messages import Interruption, VadProfile
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class EngineChoice(Frozen):
+    """One configured engine: its section's name, its type and its other keys as they stand in the file."""
+
+    name: str
+    type: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Counts(Frozen):
+    """How many processes `xiaozhi up` starts."""
+
+    routers: int = Field(1, ge=1, le=10)
+    asr: int = Field(2, ge=0, le=40)
+    tts: int = Field(2, ge=0, le=40)
+    session: int = Field(2, ge=0, le=40)
+
+
+class ClusterSettings(Frozen):
+    """Ports, directories and counts: XZ_* variables, else the `server` and `cluster` sections."""
+
+    host: str = "0.0.0.0"
+    ws_port: int = Field(8000, ge=1, le=65535)
+    http_port: int = Field(8003, ge=1, le=65535)
+    metrics_port: int = Field(9700, ge=1, le=65000)
+    """Base; each process adds its own offset (see metrics_port_of)."""
+    data_dir: Path = Path("data")
+    run_dir: Path = Path("run")
+    counts: Counts = Counts()
+    router_endpoints: tuple[str, ...] = ()
+    """Where workers find the routers; empty = one ipc:// directory per router slot under run_dir."""
+
+
+class RouterSettings(Frozen):
+    """The device side: sockets, ears, mouths."""
+
+    ping_interval_s: float = 30.0
+    dead_after_s: float = 90.0
+    """Closed after so long without any traffic from the device, pongs included (today's server's #3348)."""
+    close_timeout_s: float = 1.0
+    hello_timeout_s: float = 30.0
+    no_voice_close_s: float = 120.0
+    """`close_connection_no_voice_time`: then the farewell; hard close `idle_grace_s` later."""
+    idle_grace_s: float = 60.0
+    end_prompt_enabled: bool = True
+    end_prompt: str = ""
+    interruption: Interruption | None = None
+    """None = by mode: `vad` in realtime, `transcript` in auto."""
+    vad: VadProfile = VadProfile()
+    lead_frames: int = Field(3, ge=1, le=5)
+    device_buffer_frames: int = 40
+    tts_audio_send_delay_ms: int = 0
+    reply_timeout_s: float = 25.0
+    """No progress for so long in a turn: apologise and `tts stop`."""
+    final_timeout_s: float = 3.0
+    segment_timeout_s: float = 15.0
+    first_frame_timeout_s: float = 3.0
+    next_frame_timeout_s: float = 2.0
+
+
+class AsrSettings(Frozen):
+    engine: EngineChoice = EngineChoice(name="PocketSphinxASR", type="pocketsphinx")
+    engines: dict[str, EngineChoice] = Field(default_factory=dict)
+    """All configured sections, by name."""
+    recognisers: int = Field(2, ge=1, le=64)
+    """How many utterances one worker recognises at once."""
+    capacity: int = Field(400, ge=1)
+    """How many ears one worker listens to."""
+    final_timeout_s: float = 3.0
+
+
+class TtsSettings(Frozen):
+    engine: EngineChoice = EngineChoice(name="EmbeddedTTS", type="embedded")
+    engines: dict[str, EngineChoice] = Field(default_factory=dict)
+    capacity: int = Field(64, ge=1)
+    synth_threads: int = Field(1, ge=1, le=16)
+    cache_bytes: int = 16 * 1024 * 1024
+    opus_complexity: int = Field(5, ge=0, le=10)
+    segment_timeout_s: float = 15.0
+
+
+class SessionSettings(Frozen):
+    llm: EngineChoice | None = None
+    """None = the offline brain alone."""
+    engines: dict[str, EngineChoice] = Field(default_factory=dict)
+    capacity: int = Field(400, ge=1)
+    prompt: str = "You are Xiaozhi, a friendly voice assistant. Answer briefly, in the language you are spoken to."
+    exit_commands: tuple[str, ...] = ("退出", "关闭", "exit", "quit")
+    wakeup_words: tuple[str, ...] = ()
+    enable_greeting: bool = True
+    system_error_response: str = "主人，小智现在有点忙，我们稍后再试吧。"
+    timezone_offset_h: float = 8.0
+    resume_window_s: float = 300.0
+    history_messages: int = Field(40, ge=2)
+    tool_call_timeout_s: float = 30.0
+    llm_first_token_timeout_s: float = 10.0
+    vision_url: str | None = None
+
+
+class AuthSettings(Frozen):
+    enabled: bool = True
+    key: str = ""
+    """Never empty after loading: configured, or the created file's."""
+    expire_s: int = 30 * 24 * 3600
+    allowed_devices: tuple[str, ...] = ()
+    enroll: Literal["lan", "allowlist", "activation", "open"] = "lan"
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+
+
+class WebSettings(Frozen):
+    websocket_url: str | None = None
+    """None = made from the request's own Host."""
+    mqtt_gateway: str | None = None
+    mqtt_signature_key: str = ""
+    timezone_offset_h: float = 8.0
+    firmware_cache_s: float = 30.0
+    admin_token: str = ""
+    """Empty = only the unix socket may ask."""
+
+
+class LogSettings(Frozen):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["console", "json"] = "console"
+    directory: Path | None = None
+    """None = standard error only."""
+    queue_lines: int = 10_000
+
+
+class Settings(Frozen):
+    """Everything, validated whole, under one epoch."""
+
+    epoch: int = 1
+    cluster: ClusterSettings = ClusterSettings()
+    router: RouterSettings = RouterSettings()
+    asr: AsrSettings = AsrSettings()
+    tts: TtsSettings = TtsSettings()
+    session: SessionSettings = SessionSettings()
+    auth: AuthSettings = AuthSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+
+
+METRICS_OFFSETS = {"web": 0, "router": 10, "session": 20, "asr": 60, "tts": 100}
+"""Offset of a program's slot 0 from the base port; web and router have 10 slots, the pools 40."""
+
+
+def metrics_port_of(base: int, program: str, slot: int) -> int:
+    """Metrics port of one process of `program` (a key of METRICS_OFFSETS)."""
+    return base + METRICS_OFFSETS[program] + slot
+
+
+def router_endpoint(run_dir: Path, slot: int, role: str) -> str:
+    """ipc:// endpoint that router `slot` binds for the pool `role`. The path must stay under 107 bytes."""
+    return f"ipc://{run_dir}/r{slot}-{role}"
