@@ -2,6 +2,7 @@
 
 * XiaozhiError: has a machine `code` and a human message.
   * ConfigError: the operator's file or environment; names the key, the value and what was expected.
+    * InvalidConfigError: all the wrong keys of one configuration.
   * DeviceProtocolError: a device sent something its protocol does not allow.
   * WorkerProtocolError: the other end of a link broke the link's rules.
   * TransitionError: our own code fed a state machine an event its state does not allow; nothing was changed.
@@ -32,6 +33,16 @@ class ConfigError(XiaozhiError):
         self.key = key
         self.value = value
         self.expected = expected
+
+
+class InvalidConfigError(ConfigError):
+    """Several settings that cannot be used, all of them named; the attributes are the first one's."""
+
+    def __init__(self, errors: list[ConfigError]) -> None:
+        first = errors[0]
+        super().__init__(first.key, first.value, first.expected)
+        self.args = ("\n".join(str(error) for error in errors),)
+        self.errors = tuple(errors)
 
 
 class DeviceProtocolError(XiaozhiError):

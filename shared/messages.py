@@ -11,7 +11,6 @@ replay. `OpenAsr.position` is the number of the first frame that this stream wil
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,9 +24,15 @@ Outcome = Literal["complete", "interrupted", "failed", "empty"]
 Interruption = Literal["off", "vad", "transcript"]
 
 
-@cache
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
+
+
 def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
+    # Not functools.cache: building one takes milliseconds, and mypy does not take a class for Hashable.
+    adapter = _adapters.get(cls)
+    if adapter is None:
+        adapter = _adapters[cls] = TypeAdapter(cls)
+    return adapter
 
 
 class Body:
@@ -87,6 +92,8 @@ class Beat(Body):
     host: str
     metrics_port: int
     caps: dict[str, Any] = field(default_factory=dict)
+    opened: int = 0
+    """OPENs received from this router on this identity: tells it which of its own are counted in `active`."""
 
 
 # Streams, all roles

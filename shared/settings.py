@@ -13,9 +13,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.messages import Interruption, VadProfile
 
+WAKEUP_WORDS = (
+    "你好小智",
+    "嘿你好呀",
+    "你好小志",
+    "小爱同学",
+    "你好小鑫",
+    "你好小新",
+    "小美同学",
+    "小龙小龙",
+    "喵喵同学",
+    "小滨小滨",
+    "小冰小冰",
+)
+"""What today's devices are woken with; a `detect` with one of these is a greeting, not a question."""
+
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 class EngineChoice(Frozen):
@@ -23,7 +38,8 @@ class EngineChoice(Frozen):
 
     name: str
     type: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    """Holds upstream keys, so it is kept out of the repr."""
 
 
 class Counts(Frozen):
@@ -53,28 +69,29 @@ class ClusterSettings(Frozen):
 class RouterSettings(Frozen):
     """The device side: sockets, ears, mouths."""
 
-    ping_interval_s: float = 30.0
-    dead_after_s: float = 90.0
+    ping_interval_s: float = Field(30.0, gt=0)
+    dead_after_s: float = Field(90.0, gt=0)
     """Closed after so long without any traffic from the device, pongs included (today's server's #3348)."""
-    close_timeout_s: float = 1.0
-    hello_timeout_s: float = 30.0
-    no_voice_close_s: float = 120.0
+    close_timeout_s: float = Field(1.0, ge=0)
+    hello_timeout_s: float = Field(30.0, gt=0)
+    no_voice_close_s: float = Field(120.0, gt=0)
     """`close_connection_no_voice_time`: then the farewell; hard close `idle_grace_s` later."""
-    idle_grace_s: float = 60.0
+    idle_grace_s: float = Field(60.0, ge=0)
     end_prompt_enabled: bool = True
     end_prompt: str = ""
     interruption: Interruption | None = None
     """None = by mode: `vad` in realtime, `transcript` in auto."""
     vad: VadProfile = VadProfile()
     lead_frames: int = Field(3, ge=1, le=5)
-    device_buffer_frames: int = 40
-    tts_audio_send_delay_ms: int = 0
-    reply_timeout_s: float = 25.0
+    device_buffer_frames: int = Field(40, ge=5, le=1000)
+    tts_audio_send_delay_ms: int = Field(0, ge=0, le=1000)
+    """0 = one frame per frame duration."""
+    reply_timeout_s: float = Field(25.0, gt=0)
     """No progress for so long in a turn: apologise and `tts stop`."""
-    final_timeout_s: float = 3.0
-    segment_timeout_s: float = 15.0
-    first_frame_timeout_s: float = 3.0
-    next_frame_timeout_s: float = 2.0
+    final_timeout_s: float = Field(3.0, gt=0)
+    segment_timeout_s: float = Field(15.0, gt=0)
+    first_frame_timeout_s: float = Field(3.0, gt=0)
+    next_frame_timeout_s: float = Field(2.0, gt=0)
 
 
 class AsrSettings(Frozen):
@@ -85,7 +102,7 @@ class AsrSettings(Frozen):
     """How many utterances one worker recognises at once."""
     capacity: int = Field(400, ge=1)
     """How many ears one worker listens to."""
-    final_timeout_s: float = 3.0
+    final_timeout_s: float = Field(3.0, gt=0)
 
 
 class TtsSettings(Frozen):
@@ -93,9 +110,9 @@ class TtsSettings(Frozen):
     engines: dict[str, EngineChoice] = Field(default_factory=dict)
     capacity: int = Field(64, ge=1)
     synth_threads: int = Field(1, ge=1, le=16)
-    cache_bytes: int = 16 * 1024 * 1024
+    cache_bytes: int = Field(16 * 1024 * 1024, ge=0)
     opus_complexity: int = Field(5, ge=0, le=10)
-    segment_timeout_s: float = 15.0
+    segment_timeout_s: float = Field(15.0, gt=0)
 
 
 class SessionSettings(Frozen):
@@ -105,22 +122,24 @@ class SessionSettings(Frozen):
     capacity: int = Field(400, ge=1)
     prompt: str = "You are Xiaozhi, a friendly voice assistant. Answer briefly, in the language you are spoken to."
     exit_commands: tuple[str, ...] = ("退出", "关闭", "exit", "quit")
-    wakeup_words: tuple[str, ...] = ()
+    wakeup_words: tuple[str, ...] = WAKEUP_WORDS
     enable_greeting: bool = True
     system_error_response: str = "主人，小智现在有点忙，我们稍后再试吧。"
-    timezone_offset_h: float = 8.0
-    resume_window_s: float = 300.0
+    timezone_offset_h: float = Field(8.0, ge=-12, le=14)
+    resume_window_s: float = Field(300.0, ge=0)
     history_messages: int = Field(40, ge=2)
-    tool_call_timeout_s: float = 30.0
-    llm_first_token_timeout_s: float = 10.0
+    intent: Literal["function_call", "nointent"] = "function_call"
+    """`nointent`: the language model is offered no tools."""
+    tool_call_timeout_s: float = Field(30.0, gt=0)
+    llm_first_token_timeout_s: float = Field(10.0, gt=0)
     vision_url: str | None = None
 
 
 class AuthSettings(Frozen):
     enabled: bool = True
-    key: str = ""
+    key: str = Field("", repr=False)
     """Never empty after loading: configured, or the created file's."""
-    expire_s: int = 30 * 24 * 3600
+    expire_s: int = Field(30 * 24 * 3600, gt=0)
     allowed_devices: tuple[str, ...] = ()
     enroll: Literal["lan", "allowlist", "activation", "open"] = "lan"
     allowed_origins: tuple[str, ...] = ()
@@ -131,10 +150,10 @@ class WebSettings(Frozen):
     websocket_url: str | None = None
     """None = made from the request's own Host."""
     mqtt_gateway: str | None = None
-    mqtt_signature_key: str = ""
-    timezone_offset_h: float = 8.0
-    firmware_cache_s: float = 30.0
-    admin_token: str = ""
+    mqtt_signature_key: str = Field("", repr=False)
+    timezone_offset_h: float = Field(8.0, ge=-12, le=14)
+    firmware_cache_s: float = Field(30.0, ge=0)
+    admin_token: str = Field("", repr=False)
     """Empty = only the unix socket may ask."""
 
 
@@ -143,7 +162,11 @@ class LogSettings(Frozen):
     format: Literal["console", "json"] = "console"
     directory: Path | None = None
     """None = standard error only."""
-    queue_lines: int = 10_000
+    queue_lines: int = Field(10_000, ge=1)
+    """Lines that wait for the writer thread; the ones that come when it is full are dropped and counted."""
+    file_max_bytes: int = Field(10 * 1024 * 1024, ge=0)
+    """A file in `directory` is rotated at this size; 0 = never."""
+    file_backups: int = Field(5, ge=0)
 
 
 class Settings(Frozen):

@@ -1,0 +1,1 @@
+"""A xiaozhi device in software: the firmware's behaviour as a pure core, and a WebSocket shell around it."""

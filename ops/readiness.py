@@ -1,0 +1,47 @@
+"""What the whole cluster still waits for, asked of the web process through its admin socket in the run directory.
+
+The web process calls the cluster ready as soon as every pool has one worker; a start is over when they all are there.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ops.supervisor import ProcessName
+from ops.unix_http import get_json
+
+ADMIN_SOCKET_NAME = "admin.sock"
+POOLS = ("asr", "tts", "session")
+
+
+def missing_of(run_dir: Path, names: Iterable[ProcessName]) -> str | None:
+    """What the cluster still waits for; None when it is ready."""
+    try:
+        status, readiness = get_json(run_dir / ADMIN_SOCKET_NAME, "/readyz")
+        if status != http.client.OK:
+            return describe(readiness)
+        _, cluster = get_json(run_dir / ADMIN_SOCKET_NAME, "/api/cluster")
+    except (OSError, http.client.HTTPException):
+        return "web"
+    return absent_workers(names, cluster)
+
+
+def describe(readiness: Any) -> str:
+    """The reasons in a /readyz answer, on one line."""
+    if not isinstance(readiness, dict):
+        return "web"
+    fatal = [f"{name} (given up)" for name in readiness.get("fatal", ())]
+    return ", ".join([*readiness.get("missing", ()), *fatal]) or "the pools"
+
+
+def absent_workers(names: Iterable[ProcessName], cluster: Any) -> str | None:
+    """Pools that have fewer workers at a router than we started."""
+    wanted = Counter(name.program for name in names if name.program in POOLS)
+    workers = cluster.get("workers", ()) if isinstance(cluster, dict) else ()
+    present = Counter(role for role, _ in {(worker["role"], worker["slot"]) for worker in workers})
+    late = [f"{pool} {present[pool]}/{count}" for pool, count in wanted.items() if present[pool] < count]
+    return ", ".join(late) or None

@@ -1,0 +1,103 @@
+"""`xiaozhi up`: check, start everything, wait until it is ready, stay until asked to end.
+
+Exit codes: 0 after Ctrl-C, SIGTERM or `xiaozhi down`; 1 if the cluster cannot start or has died; 2 if a check refuses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ops import signals
+from ops.addresses import shown_host
+from ops.cluster import hold
+from ops.plan import DEFAULT_DRAIN_S, Plan, plan_of
+from ops.readiness import missing_of
+from ops.terminal import Terminal
+from shared.config import load_with_warnings
+from shared.errors import ConfigError, XiaozhiError
+from shared.preflight import check, config_problems
+from shared.settings import ClusterSettings
+
+EXIT_REFUSED = 2
+DEFAULT_WS_PORT = ClusterSettings().ws_port
+
+
+def add_parser(subparsers: Any) -> None:
+    parser: argparse.ArgumentParser = subparsers.add_parser("up", help="start the cluster and stay in the foreground")
+    parser.add_argument(
+        "--drain",
+        type=float,
+        metavar="SECONDS",
+        default=float(os.environ.get("XZ_DRAIN_S", DEFAULT_DRAIN_S)),
+        help="how long conversations may go on after Ctrl-C (default: XZ_DRAIN_S, else %(default)g)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    with signals.blocked(), Terminal() as terminal:
+        try:
+            settings, warnings = load_with_warnings()
+        except ConfigError as error:
+            return refuse(terminal, config_problems(error))
+        for warning in warnings:
+            terminal.line(f"warning: {warning}")
+        terminal.progress("checking configuration, ports, models, directories")
+        problems = check(settings)
+        terminal.end_progress()
+        if problems:
+            return refuse(terminal, problems)
+        plan = plan_of(settings.cluster, os.environ, args.drain)
+        show = partial(show_ready, terminal, settings.cluster, plan)
+        try:
+            return hold(plan, terminal, partial(missing_of, plan.run_dir, plan.names), show)
+        except XiaozhiError as error:
+            return refuse(terminal, [error])
+
+
+def refuse(terminal: Terminal, reasons: Sequence[object]) -> int:
+    """Name everything at once: nobody wants to find the second fault after mending the first."""
+    terminal.end_progress()
+    terminal.line("xiaozhi-cluster was not started:")
+    for reason in reasons:
+        terminal.line(f"  {reason}")
+    return EXIT_REFUSED
+
+
+def show_ready(terminal: Terminal, settings: ClusterSettings, plan: Plan, took_s: float) -> None:
+    host = shown_host(settings.host)
+    websocket_url = f"ws://{host}:{settings.ws_port}/xiaozhi/v1/"
+    counts = settings.counts
+    terminal.line(
+        f"xiaozhi-cluster is ready after {took_s:.1f} s: {counts.routers} router, {counts.asr} asr, {counts.tts} tts, "
+        f"{counts.session} session"
+    )
+    terminal.line(f"  WebSocket    {websocket_url}")
+    terminal.line(f"  OTA          http://{host}:{settings.http_port}/xiaozhi/ota/   (set this in your devices)")
+    terminal.line(f"  talk to it   {talk_command(settings, websocket_url)}")
+    terminal.line(f"  logs         {plan.log_dir}")
+    terminal.line("  stop         Ctrl-C")
+
+
+def talk_command(settings: ClusterSettings, websocket_url: str) -> str:
+    """As it can be typed in another terminal, which does not have our variables."""
+    words = [own_command(), "talk", "--say", '"what time is it"']
+    if settings.ws_port != DEFAULT_WS_PORT:
+        words += ["--url", websocket_url]
+    return " ".join(words)
+
+
+def own_command() -> str:
+    """`xiaozhi` if the shell finds it, else the path that leads to it."""
+    if shutil.which("xiaozhi"):
+        return "xiaozhi"
+    command = Path(sys.executable).with_name("xiaozhi")
+    return shlex.quote(os.path.relpath(command) if command.is_relative_to(Path.cwd()) else str(command))

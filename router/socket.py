@@ -1,0 +1,83 @@
+"""A device's WebSocket: the one place that touches what the websockets library does not document.
+
+`send` of the library may wait; a router must never wait for a device. So frames are written at once, as the library's
+own `broadcast` does it, and the transport's write buffer is the limit: `on_writable(False)` above 16 KiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Opcode
+from websockets.protocol import OPEN, Event
+
+SEND_BUFFER_BYTES = 16 * 1024
+"""In the kernel: more could not be taken back by an abort."""
+
+WRITE_LIMIT_BYTES = 16 * 1024
+"""In the process, above which the device counts as slow."""
+
+
+def _ignore(_: Any) -> None:
+    return
+
+
+class DeviceSocket(ServerConnection):
+    """A server connection that tells of every sign of life and never waits to send."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heard_at = self.loop.time()
+        """When any byte of the device arrived last, pongs included."""
+        self.on_pong: Callable[[bytes], None] = _ignore
+        self.on_writable: Callable[[bool], None] = _ignore
+        self.identity: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+
+    def process_event(self, event: Event) -> None:
+        super().process_event(event)
+        if getattr(event, "opcode", None) is Opcode.PONG:
+            self.on_pong(bytes(event.data))  # type: ignore[union-attr]
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.on_writable(False)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.on_writable(True)
+
+    def send_now(self, message: str | bytes) -> bool:
+        """Write one message. False if the connection is not open."""
+        protocol = self.protocol
+        if protocol.state is not OPEN:
+            return False
+        if isinstance(message, str):
+            protocol.send_text(message.encode())
+        else:
+            protocol.send_binary(message)
+        self.send_data()
+        return True
+
+    def ping_now(self, payload: bytes) -> None:
+        if self.protocol.state is OPEN:
+            self.protocol.send_ping(payload)
+            self.send_data()
+
+    def drop(self) -> None:
+        """Cut the TCP connection: the device is not there any more."""
+        self.transport.abort()

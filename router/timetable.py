@@ -1,0 +1,72 @@
+"""One timer for all conversations of a router: a heap of due times and a single `call_at` on its head.
+
+A conversation's due time moves with every frame, nearly always to later. So only an earlier time touches the heap; a
+later one lets the old entry fire, find nothing due, and set itself again. `tick` must bear being called early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+
+class Timetable:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._heap: list[tuple[float, int, Entry]] = []
+        self._numbers = count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def entry(self, callback: Callable[[float], None]) -> Entry:
+        """A place in the timetable; `callback` gets the loop's time when it is due."""
+        return Entry(self, callback)
+
+    def push(self, entry: Entry, at: float) -> None:
+        number = next(self._numbers)
+        entry.at, entry.number = at, number
+        heapq.heappush(self._heap, (at, number, entry))
+        if self._timer is None or at < self._timer.when():
+            self._arm(at)
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._run)
+
+    def _run(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._heap and self._heap[0][0] <= now:
+            _at, number, entry = heapq.heappop(self._heap)
+            if entry.number == number:
+                entry.at = None
+                entry.callback(now)
+        if self._heap and self._timer is None:
+            self._arm(self._heap[0][0])
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._heap.clear()
+
+
+class Entry:
+    """One conversation's place: `set` says when it wants to be called at the latest."""
+
+    __slots__ = ("_timetable", "at", "callback", "number")
+
+    def __init__(self, timetable: Timetable, callback: Callable[[float], None]) -> None:
+        self._timetable = timetable
+        self.callback = callback
+        self.at: float | None = None
+        self.number = -1
+
+    def set(self, at: float | None) -> None:
+        if at is not None and (self.at is None or at < self.at):
+            self._timetable.push(self, at)
+
+    def cancel(self) -> None:
+        self.at = None
+        self.number = -1

@@ -1,0 +1,7 @@
+"""Metrics of a process's own log."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+LOG_DROPPED = Counter("xz_log_dropped_total", "Log lines that were not written: queue full, or the output failed")

@@ -1,0 +1,74 @@
+"""What all tests share: free ports, short directories for sockets, a plain user for root, the list of skipped tests."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.ports import ClusterPorts, free_cluster_ports
+
+PLAIN_USER = "nobody"
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def cluster_ports() -> ClusterPorts:
+    return free_cluster_ports()
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A directory with a path so short that sockets fit into it; pytest's tmp_path is too long."""
+    directory = Path(tempfile.mkdtemp(prefix="xzt-", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def effective_user(name: str) -> Iterator[None]:
+    user = pwd.getpwnam(name)
+    os.setegid(user.pw_gid)
+    os.seteuid(user.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.fixture
+def as_plain_user() -> Iterator[Path]:
+    """The test runs without root's rights, which no file permission stops; yields a directory of that user's."""
+    directory = Path(tempfile.mkdtemp(prefix="xzt-", dir="/tmp"))
+    if os.geteuid() != 0:
+        yield directory
+    else:
+        user = pwd.getpwnam(PLAIN_USER)
+        os.chown(directory, user.pw_uid, user.pw_gid)
+        with effective_user(PLAIN_USER):
+            yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A test that silently does not run is the same as none: count and name them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    terminalreporter.write_sep("-", f"{len(skipped)} skipped")
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.write_line(f"{report.nodeid}: {reason}")

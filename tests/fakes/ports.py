@@ -1,0 +1,45 @@
+"""Ports for a whole cluster."""
+
+from __future__ import annotations
+
+import random
+import socket
+from dataclasses import dataclass
+
+from shared.settings import METRICS_OFFSETS, metrics_port_of
+
+LOWEST_PORT, HIGHEST_PORT = 10_000, 32_000
+"""Below the kernel's range for outgoing connections: none of those takes a port between the look and the use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPorts:
+    """What one cluster needs."""
+
+    ws: int
+    http: int
+    metrics: int
+
+    def environment(self) -> dict[str, str]:
+        return {"XZ_WS_PORT": str(self.ws), "XZ_HTTP_PORT": str(self.http), "XZ_METRICS_PORT": str(self.metrics)}
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_cluster_ports() -> ClusterPorts:
+    """Free now: for devices, for HTTP and for the first slots of every program's metrics."""
+    for _ in range(200):
+        base = random.randrange(LOWEST_PORT, HIGHEST_PORT, 200)
+        ports = ClusterPorts(ws=base, http=base + 1, metrics=base + 10)
+        metrics = [metrics_port_of(ports.metrics, name, slot) for name in METRICS_OFFSETS for slot in (0, 1)]
+        if all(map(is_free, [ports.ws, ports.http, *metrics])):
+            return ports
+    raise RuntimeError("no free range of ports on this machine")

@@ -1,0 +1,125 @@
+"""`xiaozhi up` with the real processes, and the commands that look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ops.daemon import session_members
+from tests.fakes.ports import ClusterPorts
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parents[2]
+
+
+class RealCluster:
+    """One `xiaozhi up`, one worker in each pool."""
+
+    def __init__(self, data_dir: Path, run_dir: Path, ports: ClusterPorts) -> None:
+        self.ports, self.run_dir = ports, run_dir / "run"
+        counts = {"XZ_ROUTERS": "1", "XZ_ASR": "1", "XZ_TTS": "1", "XZ_SESSION": "1"}
+        places = {"XZ_DATA_DIR": str(data_dir), "XZ_RUN_DIR": str(self.run_dir), "PYTHONPATH": str(ROOT)}
+        self.environment = os.environ | counts | places | ports.environment()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ops", "up"],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def read_until(self, text: str) -> str:
+        assert self.process.stdout is not None
+        seen = ""
+        for line in self.process.stdout:
+            seen += line
+            if text in line:
+                return seen
+        pytest.fail(f"ended without {text!r}:\n{seen}")
+
+    @property
+    def session(self) -> int:
+        return int((self.run_dir / "supervisord.pid").read_text())
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ops", *words], env=self.environment, capture_output=True, text=True, check=False
+        )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, run_dir: Path, cluster_ports: ClusterPorts) -> Iterator[RealCluster]:
+    started = RealCluster(tmp_path / "data", run_dir, cluster_ports)
+    yield started
+    started.process.terminate()
+    started.process.communicate()
+
+
+def test_a_cluster_starts_is_looked_at_and_ends(cluster: RealCluster) -> None:
+    """The first screen of the README: ready, both URLs, how to talk to it; status; Ctrl-C leaves nothing."""
+    screen = cluster.read_until("stop")
+    assert f":{cluster.ports.ws}/xiaozhi/v1/" in screen
+    assert f":{cluster.ports.http}/xiaozhi/ota/" in screen
+    assert 'talk --say "what time is it"' in screen
+    session = cluster.session
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.ports.http}/readyz") as response:
+        assert json.load(response)["ready"] is True
+    status = json.loads(cluster.command("status", "--json").stdout)
+    processes = {row["process"]: row for row in status["processes"]}
+    assert set(processes) == {"web_00", "router_00", "asr_00", "tts_00", "session_00"}
+    assert {row["state"] for row in processes.values()} == {"RUNNING"}
+    assert all(processes[name]["capacity"] > 0 for name in ("asr_00", "tts_00", "session_00"))
+    assert all(row["threads"] for row in processes.values())
+
+    cluster.process.send_signal(signal.SIGINT)
+    cluster.process.communicate()
+    assert cluster.process.returncode == 0
+    assert session_members(session) == []
+    assert not cluster.run_dir.exists()
+    assert cluster.command("status").returncode == 3
+
+
+def test_down_ends_it(cluster: RealCluster) -> None:
+    """From another terminal; a second `down` has nothing to do."""
+    cluster.read_until("stop")
+    done = cluster.command("down")
+    assert (done.returncode, done.stdout) == (0, "stopped\n")
+    cluster.process.communicate()
+    assert cluster.process.returncode == 0
+    assert "no cluster runs" in cluster.command("down").stdout
+
+
+def test_a_taken_port_is_named_before_anything_starts(
+    tmp_path: Path, run_dir: Path, cluster_ports: ClusterPorts
+) -> None:
+    """Exit code 2, the port and what to do; no process was started, no file is left."""
+    with socket.create_server(("0.0.0.0", cluster_ports.ws)):
+        refused = RealCluster(tmp_path / "data", run_dir, cluster_ports)
+        output, _ = refused.process.communicate()
+    assert refused.process.returncode == 2
+    assert f"port {cluster_ports.ws}" in output
+    assert not refused.run_dir.exists()
+
+
+def test_a_wrong_setting_is_named_before_anything_starts(
+    tmp_path: Path, run_dir: Path, cluster_ports: ClusterPorts
+) -> None:
+    """Key, value and what was expected."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".config.yaml").write_text("server:\n  port: often\n")
+    refused = RealCluster(tmp_path / "data", run_dir, ClusterPorts(ws=0, http=cluster_ports.http, metrics=9700))
+    output, _ = refused.process.communicate()
+    assert refused.process.returncode == 2
+    assert "XZ_WS_PORT" in output or "server.port" in output

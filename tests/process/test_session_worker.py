@@ -1,0 +1,240 @@
+"""A real session worker process behind a real socket: turns, tools, failures, drain; nothing said is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.envelope import Kind, unpack_map
+from shared.ids import Role, WorkerId
+from shared.link import make_context
+from shared.messages import Body, EffectsOk, FromDevice, Input, OpenSession, TurnOver
+from shared.settings import router_endpoint
+from tests.conftest import ClusterPorts
+from tests.fakes.link_rig import BareRouter
+from tests.fakes.llm import FakeLlm, Script
+from tests.fakes.session import FakeMcpDevice
+
+pytestmark = pytest.mark.process
+
+SECRET_WORDS = ("marmalade", "tangerine", "sk-hidden-key", "volume")
+LOAD_TIMEOUT_S = 60.0
+
+CONFIG = """
+selected_module:
+  LLM: Fake
+LLM:
+  Fake:
+    type: openai
+    url: {url}
+    model_name: m
+    api_key: sk-hidden-key
+log:
+  log_level: DEBUG
+"""
+
+
+@dataclass
+class Talk:
+    """One session of the process, seen from the router."""
+
+    rig: Rig
+    stream: int
+    device: FakeMcpDevice
+    _sent: int = 0
+    _answered: set[int] = field(default_factory=set)
+
+    def send(self, body: Body) -> None:
+        self._sent += 1
+        self.rig.router.say(self.rig.worker, Kind.EVENT, self.stream, self._sent, body.pack())
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.rig.events(self.stream) if event["name"] == name]
+
+    def answer_device(self) -> None:
+        """Play the router and the device: acknowledge effects, answer tool requests."""
+        for number, event in enumerate(self.rig.events(self.stream)):
+            if number in self._answered:
+                continue
+            self._answered.add(number)
+            if event["name"] == "effects":
+                self.send(EffectsOk(event["gen"], event["n"]))
+            if event["name"] == "to_device" and event["message"]["type"] == "mcp":
+                reply = self.device.answer(event["message"]["payload"])
+                if reply is not None:
+                    self.send(FromDevice({"type": "mcp", "payload": reply}))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self.answer_device()
+                await asyncio.sleep(0.002)
+
+    async def turn(self, gen: int, text: str) -> list[str]:
+        self.send(Input(gen, text, "asr"))
+        await self.until(lambda: any(end["gen"] == gen for end in self.events("reply_end")))
+        texts = [segment["text"] for segment in self.events("segment") if segment["gen"] == gen]
+        self.send(TurnOver(gen, "complete", "", len(texts)))
+        return texts
+
+
+@dataclass
+class Rig:
+    """A worker process and the router it has joined."""
+
+    process: asyncio.subprocess.Process
+    router: BareRouter
+    worker: WorkerId
+    log: Path
+    streams: int = 0
+
+    def open(self, device: str) -> Talk:
+        self.streams += 1
+        body = OpenSession(f"s{self.streams}", device, features={"mcp": True})
+        self.router.open(self.worker, self.streams, body)
+        return Talk(self, self.streams, FakeMcpDevice())
+
+    def end(self, talk: Talk) -> None:
+        talk._sent += 1
+        self.router.say(self.worker, Kind.END, talk.stream, talk._sent)
+
+    def events(self, stream: int) -> list[dict[str, Any]]:
+        return [unpack_map(body) for number, _, body in self._of(Kind.EVENT) if number == stream]
+
+    def ends(self, stream: int) -> list[str]:
+        return [kind.name for kind in (Kind.DONE, Kind.ERROR) for number, _, _ in self._of(kind) if number == stream]
+
+    def threads(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+    def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
+        return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
+
+
+@pytest.fixture
+async def llm() -> AsyncIterator[FakeLlm]:
+    server = FakeLlm()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def rig(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts, llm: FakeLlm) -> AsyncIterator[Rig]:
+    config = CONFIG.format(url=llm.base_url)
+    async with worker_process(run_dir, tmp_path, cluster_ports, config) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts, config: str) -> AsyncIterator[Rig]:
+    (data_dir / ".config.yaml").write_text(config)
+    log = data_dir / "worker.log"
+    context = make_context()
+    router = BareRouter(context, router_endpoint(run_dir, 0, Role.SESSION))
+    environment = os.environ | ports.environment()
+    environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
+    environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "workers.session", "--slot", "0", env=environment, stdout=file, stderr=file
+        )
+    keeper = None
+    try:
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            worker = await router.until_joined()
+        rig = Rig(process, router, worker, log)
+        keeper = asyncio.create_task(keep_alive(rig), name="ping-worker")
+        yield rig
+    except BaseException:
+        print(log.read_text())  # noqa: T201 - shown by pytest with the failure
+        raise
+    finally:
+        if keeper:
+            keeper.cancel()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        router.link.close()
+        context.term()
+
+
+async def keep_alive(rig: Rig) -> None:
+    while True:
+        rig.router.ping(rig.worker)
+        await asyncio.sleep(0.5)
+
+
+async def terminate(rig: Rig) -> int:
+    rig.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(30):
+        return await rig.process.wait()
+
+
+async def test_it_talks_and_logs_nothing_said(rig: Rig, llm: FakeLlm) -> None:
+    """A model, a tool and a failure, then a clean exit; no step over 50 ms, and no word or key in the DEBUG log."""
+    talk = rig.open("aa:bb")
+    call = ("self_audio_speaker_set_volume", '{"volume": 20}')
+    llm.scripts.extend([Script(tokens=(), calls=(call,)), Script(tokens=("Marmalade", " it is.")), Script(status=401)])
+    assert await talk.turn(1, "tangerine please") == ["Marmalade it is."]
+    assert talk.events("profile") == [rig.events(talk.stream)[0]]
+    assert talk.device.volume == 20
+    assert (await talk.turn(2, "what time is it"))[0].startswith("It is ")
+    rig.end(talk)
+    await talk.until(lambda: rig.ends(talk.stream))
+    assert rig.ends(talk.stream) == ["DONE"]
+    assert await terminate(rig) == 0
+    assert_clean(rig.log.read_text())
+
+
+def assert_clean(log: str) -> None:
+    """Nothing said is in a DEBUG log, no exception was raised, and after the start no callback held the loop."""
+    assert [word for word in SECRET_WORDS if word in log.lower()] == []
+    assert "Traceback" not in log
+    _, _, running = log.partition("worker_started")
+    slow = [line for line in running.splitlines() if "took" in line and "Executing" in line]
+    assert not [line for line in slow if "WorkerProcess.live" not in line]
+
+
+async def test_threads_do_not_grow_with_devices(rig: Rig, llm: FakeLlm) -> None:
+    """One device or a hundred, the process has the same threads."""
+    await rig.open("first").turn(1, "hello there")
+    before = rig.threads()
+    talks = [rig.open(f"d{n}") for n in range(100)]
+    said = await asyncio.gather(*(talk.turn(1, "who are you really") for talk in talks))
+    assert said == [["Hello there."]] * 100
+    assert rig.threads() == before
+
+
+async def test_an_upstream_that_hangs_delays_nobody(rig: Rig, llm: FakeLlm) -> None:
+    """Twenty turns that wait for a dead model do not hold up another device, and end when they are over."""
+    llm.scripts.extend([Script(fault="hang")] * 20)
+    stuck = [rig.open(f"d{n}") for n in range(20)]
+    for talk in stuck:
+        talk.send(Input(1, "never answered", "asr"))
+    await stuck[0].until(lambda: len(llm.requests) == 20)
+    assert await rig.open("free").turn(1, "good question") == ["Hello there."]
+    for talk in stuck:
+        talk.send(TurnOver(1, "interrupted", "abort", 0))
+        rig.end(talk)
+    await stuck[0].until(lambda: all(rig.ends(talk.stream) == ["DONE"] for talk in stuck))
+
+
+async def test_a_model_that_cannot_be_used_is_named(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts) -> None:
+    """A configuration that cannot work ends the process with the option's name, before it joins anything."""
+    config = CONFIG.format(url="ftp://nowhere")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(15), worker_process(run_dir, tmp_path, cluster_ports, config):
+            pass
+    log = (tmp_path / "worker.log").read_text()
+    assert "LLM.Fake" in log
+    assert "sk-hidden-key" not in log

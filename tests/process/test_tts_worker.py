@@ -1,0 +1,189 @@
+"""A real tts worker process behind a real socket: join, speak, survive a hang, drain; nothing said is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.envelope import Kind, unpack_map
+from shared.ids import Role, WorkerId
+from shared.link import make_context
+from shared.messages import Abort, Body, OpenTts, TtsCredit
+from shared.settings import router_endpoint
+from tests.conftest import ClusterPorts
+from tests.fakes.link_rig import BareRouter
+from tests.fakes.tts_stream import decoded
+
+pytestmark = pytest.mark.process
+
+SECRET_WORDS = ("marmalade", "tangerine")
+LOAD_TIMEOUT_S = 60.0
+
+CONFIG = """
+selected_module:
+  TTS: EmbeddedTTS
+TTS:
+  Beep:
+    type: sine
+  Hanging:
+    type: sine
+    fail: hang
+    hang_s: 3
+tts_timeout: 2
+log:
+  log_level: DEBUG
+"""
+
+
+@dataclass
+class Rig:
+    """A worker process and the router it has joined."""
+
+    process: asyncio.subprocess.Process
+    router: BareRouter
+    worker: WorkerId
+    log: Path
+    streams: int = 0
+
+    def open(self, text: str, **more: object) -> int:
+        self.streams += 1
+        body = OpenTts(session="s", turn="t", segment=0, text=text, **more)  # type: ignore[arg-type]
+        self.router.open(self.worker, self.streams, body)
+        return self.streams
+
+    def say(self, kind: Kind, stream: int, seq: int, body: Body) -> None:
+        self.router.say(self.worker, kind, stream, seq, body)
+
+    def packets(self, stream: int) -> list[bytes]:
+        return [body for number, _, body in self._of(Kind.AUDIO) if number == stream]
+
+    def threads(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+    async def end(self, stream: int) -> tuple[Kind, dict[str, object]]:
+        async with asyncio.timeout(20):
+            while True:
+                for kind in (Kind.DONE, Kind.ERROR):
+                    ends = [body for number, _, body in self._of(kind) if number == stream]
+                    if ends:
+                        return kind, unpack_map(ends[0])
+                await asyncio.sleep(0.005)
+
+    async def spoken(self, text: str, **more: object) -> list[bytes]:
+        stream = self.open(text, **more)
+        kind, body = await self.end(stream)
+        assert kind is Kind.DONE, body
+        return self.packets(stream)
+
+    def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
+        return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
+
+
+@asynccontextmanager
+async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts) -> AsyncIterator[Rig]:
+    (data_dir / ".config.yaml").write_text(CONFIG)
+    log = data_dir / "worker.log"
+    context = make_context()
+    router = BareRouter(context, router_endpoint(run_dir, 0, Role.TTS))
+    environment = os.environ | ports.environment()
+    environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
+    environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "workers.tts", "--slot", "0", env=environment, stdout=file, stderr=file
+        )
+    keeper = None
+    try:
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            worker = await router.until_joined()
+        rig = Rig(process, router, worker, log)
+        keeper = asyncio.create_task(keep_alive(rig), name="ping-worker")
+        yield rig
+    except BaseException:
+        print(log.read_text())  # noqa: T201 - shown by pytest with the failure
+        raise
+    finally:
+        if keeper:
+            keeper.cancel()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        router.link.close()
+        context.term()
+
+
+async def keep_alive(rig: Rig) -> None:
+    """A router that falls silent is left by its workers."""
+    while True:
+        rig.router.ping(rig.worker)
+        await asyncio.sleep(0.5)
+
+
+async def test_a_worker_speaks_is_interrupted_survives_a_hang_and_drains(
+    run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts
+) -> None:
+    """One life of a process, from its join to exit 0."""
+    async with worker_process(run_dir, tmp_path, cluster_ports) as rig:
+        # It speaks two languages, the same twice, and only against credit.
+        english = await rig.spoken(f"The word is {SECRET_WORDS[0]}.")
+        sound = decoded(english)
+        assert len(english) > 15
+        assert np.sqrt(np.mean(sound**2)) > 0.01
+        assert await rig.spoken(f"The word is {SECRET_WORDS[0]}.", skip_frames=5) == english[5:]
+        assert len(await rig.spoken("今天天气很好。")) > 20
+        held = rig.open("This is held back by its window.", window_frames=3)
+        await rig.spoken("Beep", engine="Beep")
+        assert len(rig.packets(held)) == 3
+        rig.say(Kind.CREDIT, held, 1, TtsCredit(frames=500))
+        assert (await rig.end(held))[0] is Kind.DONE
+
+        # An abort is answered once, and nothing follows it.
+        long = rig.open(f"{SECRET_WORDS[1]} " * 400, window_frames=100_000)
+        await rig.router.inboxes[rig.worker].until_has(Kind.AUDIO, len(english) + 100)
+        rig.say(Kind.ABORT, long, 1, Abort(reason="barge_in"))
+        assert (await rig.end(long))[1]["aborted"] is True
+        heard = len(rig.packets(long))
+        await rig.spoken("Something else.")
+        assert len(rig.packets(long)) == heard
+
+        # Fifty segments at once take no thread more than one.
+        threads = rig.threads()
+        crowd = [rig.open(f"segment {n}", engine="Beep") for n in range(50)]
+        ends = await asyncio.gather(*(rig.end(stream) for stream in crowd))
+        assert all(kind is Kind.DONE for kind, _ in ends)
+        assert rig.threads() == threads
+
+        # A hanging engine fails its own segment; beats and the other engines go on.
+        stuck = rig.open("stuck", engine="Hanging")
+        beats = len(rig.router.inboxes[rig.worker].of(Kind.BEAT))
+        for n in range(10):
+            await rig.spoken(f"number {n}", engine="Beep")
+        kind, body = await rig.end(stuck)
+        assert (kind, body["code"]) == (Kind.ERROR, "timeout")
+        assert len(rig.router.inboxes[rig.worker].of(Kind.BEAT)) >= beats + 3
+
+        # A drain finishes what is open.
+        last = rig.open("The last words, spoken while the worker is told to stop.")
+        await rig.router.inboxes[rig.worker].until_has(Kind.AUDIO)
+        rig.process.send_signal(signal.SIGTERM)
+        assert (await rig.end(last))[0] is Kind.DONE
+        assert await asyncio.wait_for(rig.process.wait(), 20) == 0
+        assert_clean(rig.log.read_text())
+
+
+def assert_clean(log: str) -> None:
+    """Nothing said is in a DEBUG log, no exception was raised, and after the start no callback held the loop."""
+    assert not [word for word in SECRET_WORDS if word in log]
+    assert "Traceback" not in log
+    _, _, running = log.partition("worker_started")
+    slow = [line for line in running.splitlines() if "took" in line and "Executing" in line]
+    assert not [line for line in slow if "WorkerProcess.live" not in line]

@@ -1,0 +1,68 @@
+"""What a recogniser is: an Engine makes Recognisers, a Recogniser turns one utterance at a time into text.
+
+Two kinds of engine, one interface. A streaming recogniser listens while the person speaks and may tell partials; a
+whole-utterance recogniser (`whole.WholeUtterance`) collects and asks once. What computes for long runs in a child
+process (`process.ChildRecogniser`) or upstream, so no call here ever blocks the loop.
+
+Rules for every recogniser:
+* `begin`, then any number of `feed`, then either `finish` or `cancel`; after both it can `begin` again.
+* `feed` never waits. A failure shows as EngineError from `feed`, `finish` or `cancel`; then it must be closed.
+* Deadlines are the caller's: `finish` and `cancel` may be cancelled at any await, after which it must be closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+OnPartial = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a recogniser is told of the utterance."""
+
+    session: str
+    utterance: int
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said; empty if nothing was understood."""
+
+    text: str
+    language: str | None = None
+
+
+class Recogniser(Protocol):
+    """One utterance at a time; 16 kHz s16le mono."""
+
+    def begin(self, brief: Brief, on_partial: OnPartial) -> None: ...
+
+    def feed(self, pcm: bytes) -> None: ...
+
+    async def finish(self) -> Transcript:
+        """No more audio: the text."""
+
+    async def cancel(self) -> None:
+        """Forget the utterance; returns when another may begin."""
+
+    async def close(self) -> None:
+        """Free everything, a stuck child included; never raises and never waits for the recogniser."""
+
+    @property
+    def is_usable(self) -> bool:
+        """False once it can only be closed."""
+
+
+class Engine(Protocol):
+    """One configured section: where its recognisers come from."""
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a recogniser takes long to make, so that they are made before they are needed."""
+
+    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+        """A warm recogniser. It calls `on_loss` if it dies by itself. Raises EngineError."""

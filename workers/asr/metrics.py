@@ -1,0 +1,39 @@
+"""What an asr worker counts."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+FINAL_SECONDS = Histogram(
+    "xz_asr_final_seconds", "End of speech to its text", buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5)
+)
+FIRST_PARTIAL_SECONDS = Histogram(
+    "xz_asr_first_partial_seconds", "Utterance begun to its first partial", buckets=(0.1, 0.2, 0.5, 1, 2, 5)
+)
+AUDIO_SECONDS = Counter("xz_asr_audio_seconds", "Audio decoded")
+BAD_PACKETS = Counter("xz_asr_bad_packets", "Packets that could not be decoded and were concealed")
+UTTERANCES = Counter("xz_asr_utterances", "Utterances ended, by what ended them", ["reason"])
+ENDED_SILENCE = UTTERANCES.labels("silence")
+ENDED_LENGTH = UTTERANCES.labels("length")
+ENDED_MARK = UTTERANCES.labels("mark")
+ENDED_END = UTTERANCES.labels("end")
+ENDED = {"silence": ENDED_SILENCE, "length": ENDED_LENGTH, "mark": ENDED_MARK, "end": ENDED_END}
+FAILURES = Counter("xz_asr_failures", "Utterances that failed", ["code"])
+
+VAD_BATCH_SIZE = Histogram("xz_vad_batch_size", "Windows in one run of the model", buckets=(1, 2, 4, 8, 16, 32, 64))
+VAD_FAILURES = Counter("xz_vad_failures", "Batches that raised")
+VAD_NOT_FINITE = Counter("xz_vad_not_finite", "Windows whose probability was not a number")
+VAD_END_DELAY_SECONDS = Histogram(
+    "xz_vad_end_delay_seconds",
+    "Last voiced window to the decision that speech is over, in audio time",
+    buckets=(0.1, 0.2, 0.3, 0.5, 0.7, 1, 2),
+)
+
+RECOGNISERS_BUSY = Gauge("xz_asr_recognisers_busy", "Recognisers at work on an utterance")
+RECOGNISERS_REPLACED = Counter("xz_asr_recognisers_replaced", "Recognisers thrown away and made anew", ["reason"])
+REPLACED_BROKEN = RECOGNISERS_REPLACED.labels("broken")
+REPLACED_STUCK = RECOGNISERS_REPLACED.labels("stuck")
+REPLACED_LOST = RECOGNISERS_REPLACED.labels("lost")
+RECOGNISER_WAIT_SECONDS = Histogram(
+    "xz_asr_recogniser_wait_seconds", "Wait for a free recogniser", buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.3)
+)

@@ -1,0 +1,62 @@
+"""The asr role: ears are many and cheap, recognisers few."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.errors import EngineError
+from shared.ids import Role
+from shared.messages import OpenAsr
+from shared.service import Job, Stream
+from shared.settings import AsrSettings
+from shared.watchdog import Watchdog
+from workers.asr.engines.registry import make_engines
+from workers.asr.free_listening import FreeListening
+from workers.asr.held_listening import HeldListening
+from workers.asr.recognisers import Recognisers
+from workers.asr.utterance import Recognition
+from workers.asr.vad import VoiceDetector
+
+
+class AsrService:
+    """What an asr worker does. Its threads: the voice detector's, and none per stream or recogniser."""
+
+    role = Role.ASR
+    extra_threads = VoiceDetector.threads
+
+    def __init__(self, settings: AsrSettings, watchdog: Watchdog | None = None) -> None:
+        self._settings = settings
+        watch = (watchdog or Watchdog()).watch("asr-vad")
+        self._detector = VoiceDetector(settings.capacity, watch)
+        self._recognisers = Recognisers(make_engines(settings), settings.recognisers)
+
+    @property
+    def capacity(self) -> int:
+        return self._settings.capacity
+
+    @property
+    def caps(self) -> dict[str, Any]:
+        return {"engines": sorted(self._recognisers.engines)}
+
+    @property
+    def stalled_ms(self) -> float:
+        """Of the voice detector; a recogniser that hangs is replaced at its deadline and holds up nobody else."""
+        return self._detector.stalled_ms
+
+    async def start(self) -> None:
+        await self._detector.start()
+        await self._recognisers.start(self._settings.engine.name)
+
+    def open(self, stream: Stream, body: dict[str, Any]) -> Job:
+        spec = OpenAsr.from_map(body)
+        engine = spec.engine or self._settings.engine.name
+        if engine not in self._recognisers.engines:
+            raise EngineError("no such engine section here", code="unknown_engine")
+        recognition = Recognition(self._recognisers, engine, self._settings.final_timeout_s)
+        if spec.mode == "manual":
+            return HeldListening(stream, spec, recognition)
+        return FreeListening(stream, spec, recognition, self._detector)
+
+    async def close(self) -> None:
+        await self._recognisers.close()
+        await self._detector.close()
