@@ -11,8 +11,11 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-KEY := $(shell { cat pyproject.toml; pwd; $(PYTHON) -VV; } 2>/dev/null | sha256sum | cut -c1-16)
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --use-pep517
+LIBOPUS ?= libopus.so.0
+VENV_KEY := $(shell { pwd; $(PYTHON) -VV; } 2>/dev/null | sha256sum | cut -c1-16)
+KEY := $(shell { echo $(VENV_KEY); cat pyproject.toml; } | sha256sum | cut -c1-16)
+VENV := .venv/python-$(VENV_KEY)
 INSTALLED := .venv/installed-$(KEY)
 INSTALLED_DEV := .venv/installed-dev-$(KEY)
 
@@ -28,7 +31,7 @@ install: $(INSTALLED)
 
 dev: $(INSTALLED_DEV)
 
-.venv/python-$(KEY):
+$(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Choose another: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -37,18 +40,18 @@ dev: $(INSTALLED_DEV)
 	@$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-$(INSTALLED): | .venv/python-$(KEY)
+$(INSTALLED): | $(VENV)
 	@echo "installing xiaozhi-cluster into .venv"
-	@$(PIP) install --editable .
+	@$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(INSTALLED_DEV): | .venv/python-$(KEY)
+$(INSTALLED_DEV): | $(VENV)
 	@echo "installing xiaozhi-cluster and what its tests need into .venv"
-	@$(PIP) install --editable '.[dev]'
+	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $(INSTALLED) $@
 
-libopus: | .venv/python-$(KEY)
-	@if $(BIN)/python -c 'import ctypes; ctypes.CDLL("libopus.so.0")' 2>/dev/null; then exit 0; fi; \
+libopus: | $(VENV)
+	@if $(BIN)/python -c 'import ctypes; ctypes.CDLL("$(LIBOPUS)")' 2>/dev/null; then exit 0; fi; \
 	 if ! command -v apt-get >/dev/null; then echo "libopus is missing: install it with your package manager"; exit 1; fi; \
 	 if [ "$$(id -u)" = 0 ]; then as_root=""; \
 	 elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \

@@ -55,8 +55,7 @@ class Cluster:
         finally:
             self._terminal.end_progress()
             left = self._daemon.end()
-            if left:
-                self._terminal.line(f"{len(left)} processes had to be killed")
+            self._terminal.line(f"stopped; {len(left)} processes had to be killed" if left else "stopped")
 
     def _run(self, on_ready: Callable[[float], None]) -> int:
         started_s = time.monotonic()
@@ -110,12 +109,12 @@ class Cluster:
         return EXIT_OK
 
     def _handle(self, failures: Failures, changes: Changes) -> None:
+        if changes.failed or changes.recovered:
+            write_fatal(self._plan.run_dir, failures.current)
         for name in changes.failed:
             self._report(f"{name} is down: {failures.current[name].reason}", [self._logs.of(name)])
         for name in changes.recovered:
             self._terminal.line(f"{name} is back")
-        if changes.failed or changes.recovered:
-            write_fatal(self._plan.run_dir, failures.current)
         for name in changes.stop:
             self._supervisor.stop(name)
         for name in changes.retry:

@@ -26,8 +26,8 @@ from shared.errors import XiaozhiError
 
 def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser("devices", help="list, approve, revoke or forget devices")
-    parser.set_defaults(run=run, action="list", json=False, device="")
-    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
+    actions = parser.add_subparsers(metavar="ACTION", dest="action")
+    parser.set_defaults(run=run, action="list", json=False)
     listing = actions.add_parser("list", help="remembered devices, and those that wait for approval")
     listing.add_argument("--json", action="store_true", help="one JSON object")
     approve = actions.add_parser("approve", help="let a device in")

@@ -1,6 +1,6 @@
 """Processes that are given up while the cluster runs: noted for `/readyz`, tried again every minute.
 
-`<run_dir>/fatal.json` holds their names, ["asr_00", ...]; there is none while all is well.
+`<run_dir>/fatal.json` holds {"asr_00": {"reason": "...", "since_s": unix time}, ...}; there is none while all is well.
 The core decides, `write_fatal` writes.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ops.crash_loop import SHORT_LIFE_S, CrashLoops
@@ -83,7 +83,7 @@ def write_fatal(run_dir: Path, current: dict[ProcessName, Failure]) -> None:
         path.unlink(missing_ok=True)
         return
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps([str(name) for name in current]))
+    draft.write_text(json.dumps({str(name): asdict(failure) for name, failure in current.items()}))
     draft.replace(path)
 
 

@@ -32,10 +32,8 @@ def missing_of(run_dir: Path, names: Iterable[ProcessName]) -> str | None:
 
 def describe(readiness: Any) -> str:
     """The reasons in a /readyz answer, on one line."""
-    if not isinstance(readiness, dict):
-        return "web"
-    fatal = [f"{name} (given up)" for name in readiness.get("fatal", ())]
-    return ", ".join([*readiness.get("missing", ()), *fatal]) or "the pools"
+    reasons = readiness.get("reasons", ()) if isinstance(readiness, dict) else ("web",)
+    return ", ".join(reasons) or "the pools"
 
 
 def absent_workers(names: Iterable[ProcessName], cluster: Any) -> str | None:

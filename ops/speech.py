@@ -33,7 +33,9 @@ class Voice:
 
     def say(self, text: str, language: str | None = None) -> Pcm:
         engine = self._loaded()
-        parts = [part for part in engine.synthesise(text, None, language, _SPEECH_SEED) if not isinstance(part, Later)]
+        # Without an end mark a voice leaves the last word hanging.
+        ended = f"{text}." if text[-1:].isascii() and text[-1:].isalnum() else text
+        parts = [part for part in engine.synthesise(ended, None, language, _SPEECH_SEED) if not isinstance(part, Later)]
         if not parts:
             raise SpeechError("there is nothing to pronounce in this text")
         return _as_microphone(np.concatenate(parts), engine.sample_rate)

@@ -32,7 +32,7 @@ from shared.messages import Mode
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
-DEFAULT_QUESTIONS = ("hello", "what time is it")
+DEFAULT_QUESTIONS = ("hello there", "what time is it")
 
 
 @dataclass(frozen=True, slots=True)

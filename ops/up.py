@@ -27,19 +27,27 @@ from shared.preflight import check, config_problems
 from shared.settings import ClusterSettings
 
 EXIT_REFUSED = 2
-DEFAULT_WS_PORT = ClusterSettings().ws_port
+LONGEST_WAIT_S = 3600
+DEFAULT_HTTP_PORT = ClusterSettings().http_port
 
 
 def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser("up", help="start the cluster and stay in the foreground")
     parser.add_argument(
         "--drain",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
-        default=float(os.environ.get("XZ_DRAIN_S", DEFAULT_DRAIN_S)),
-        help="how long conversations may go on after Ctrl-C (default: XZ_DRAIN_S, else %(default)g)",
+        default=os.environ.get("XZ_DRAIN_S") or str(DEFAULT_DRAIN_S),
+        help=f"how long conversations may go on after Ctrl-C (default: XZ_DRAIN_S, else {DEFAULT_DRAIN_S:g})",
     )
     parser.set_defaults(run=run)
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= LONGEST_WAIT_S:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {LONGEST_WAIT_S}, not {text}")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,24 +82,24 @@ def refuse(terminal: Terminal, reasons: Sequence[object]) -> int:
 
 def show_ready(terminal: Terminal, settings: ClusterSettings, plan: Plan, took_s: float) -> None:
     host = shown_host(settings.host)
-    websocket_url = f"ws://{host}:{settings.ws_port}/xiaozhi/v1/"
+    ota_url = f"http://{host}:{settings.http_port}/xiaozhi/ota/"
     counts = settings.counts
     terminal.line(
         f"xiaozhi-cluster is ready after {took_s:.1f} s: {counts.routers} router, {counts.asr} asr, {counts.tts} tts, "
         f"{counts.session} session"
     )
-    terminal.line(f"  WebSocket    {websocket_url}")
-    terminal.line(f"  OTA          http://{host}:{settings.http_port}/xiaozhi/ota/   (set this in your devices)")
-    terminal.line(f"  talk to it   {talk_command(settings, websocket_url)}")
+    terminal.line(f"  WebSocket    ws://{host}:{settings.ws_port}/xiaozhi/v1/")
+    terminal.line(f"  OTA          {ota_url}   (set this in your devices)")
+    terminal.line(f"  talk to it   {talk_command(settings, ota_url)}")
     terminal.line(f"  logs         {plan.log_dir}")
     terminal.line("  stop         Ctrl-C")
 
 
-def talk_command(settings: ClusterSettings, websocket_url: str) -> str:
+def talk_command(settings: ClusterSettings, ota_url: str) -> str:
     """As it can be typed in another terminal, which does not have our variables."""
     words = [own_command(), "talk", "--say", '"what time is it"']
-    if settings.ws_port != DEFAULT_WS_PORT:
-        words += ["--url", websocket_url]
+    if settings.http_port != DEFAULT_HTTP_PORT:
+        words += ["--ota", ota_url]
     return " ".join(words)
 
 

@@ -10,6 +10,7 @@ import sys
 import uvloop
 
 from router.app import RouterProcess
+from shared.blocked import VARIABLE
 from shared.config import load
 from shared.errors import XiaozhiError
 from shared.log import close, configure
@@ -28,7 +29,7 @@ def main() -> int:
         return 1
     writer = configure("router", arguments.slot, settings.log)
     try:
-        debug = os.environ.get("XZ_DEBUG_LOOP") == "1"
+        debug = os.environ.get(VARIABLE) == "1"
         with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=debug) as runner:
             return runner.run(_live(settings, arguments.slot, arguments.listen_fd))
     finally:

@@ -18,6 +18,8 @@ import structlog
 from router.gateway import Gateway
 from router.prompts import load_prompts
 from router.switchboard import Switchboard
+from shared.blocked import VARIABLE as DEBUG_VARIABLE
+from shared.blocked import BlockedLoop
 from shared.devices import DeviceReader, devices_path
 from shared.endpoints import endpoint_of
 from shared.errors import ConfigError
@@ -77,6 +79,8 @@ class RouterProcess:
         gc.collect()
         gc.freeze()
         self._watchdog.start()
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            BlockedLoop().start()
         self._watch_parent()
         log.info("router_started", slot=self._slot, pid=os.getpid())
         await self._stop.wait()

@@ -323,7 +323,7 @@ class Ear:
             self._errors += 1
         may_retry = retryable and self._deaths <= MAX_DEATHS and self._errors <= MAX_ERRORS
         if not may_retry:
-            return self.fail(cause)
+            return self.fail("busy" if cause == "asr_busy" else cause)
         return [Count("stream_retries", "asr"), *self._place_again(frozenset({worker} if worker else ()))]
 
     def draining(self, key: StreamKey) -> Outcome:

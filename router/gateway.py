@@ -27,6 +27,7 @@ from router.socket import WRITE_LIMIT_BYTES, DeviceSocket
 from router.switchboard import Switchboard
 from router.timetable import Timetable
 from shared.auth import DeviceLookup, authorise, clean_client_id, clean_device_id
+from shared.enrol import DeviceState
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -168,7 +169,7 @@ class Gateway:
             older.closed()
             older.hang_up(1000, "superseded")
         caller = Caller(secrets.token_hex(16), device, clean_client_id(identity.client) or "", identity.address)
-        conversation = Conversation(caller, self._settings.router, self._prompts, self._loop.time())
+        conversation = Conversation(caller, self._settings.router, self._prompts, time.monotonic())
         line = Line(connection, identity, conversation, self._switchboard, self._timetable, on_close=self._close_socket)
         self._lines[device] = line
         metrics.CONNECTIONS_TOTAL.inc()
@@ -181,7 +182,7 @@ class Gateway:
             del self._lines[line.device]
         self._leaving.discard(line)
         line.closed()
-        seconds = self._loop.time() - line.conversation.began_at
+        seconds = time.monotonic() - line.conversation.began_at
         metrics.CONNECTION_SECONDS.observe(seconds)
         metrics.WS_CLOSE.labels(line.close_reason).inc()
         metrics.CONNECTIONS.set(self.connections)
@@ -199,7 +200,7 @@ class Gateway:
     def _sweep(self) -> None:
         """Ping who is due, drop who is dead. One timer for all: a task per connection would cost memory."""
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        now = self._loop.time()
+        now = time.monotonic()
         router = self._settings.router
         for line in [*self._lines.values(), *self._leaving]:
             if now - line.socket.heard_at > router.dead_after_s:
@@ -208,5 +209,11 @@ class Gateway:
             elif now - line.pinged_at >= router.ping_interval_s - SWEEP_S / 2:
                 line.pinged_at = now
                 line.socket.ping_now(b"keepalive")
+                self._close_if_revoked(line)
         for phase, count in self.phases().items():
             metrics.SESSIONS.labels(phase).set(count)
+
+    def _close_if_revoked(self, line: Line) -> None:
+        record = self._registry.lookup(line.device) if self._settings.auth.enabled else None
+        if record is not None and record.state is DeviceState.REVOKED:
+            line.hang_up(1008, "revoked")

@@ -107,7 +107,7 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._on_close = on_close
         self._refs: dict[StreamKey, StreamRef] = {}
-        self._manners = Manners(self._loop.time())
+        self._manners = Manners(time.monotonic())
         self._sequence = 0
         self._slow_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -127,7 +127,7 @@ class Line:
 
     def receive(self, message: str | bytes) -> None:
         """One WebSocket message."""
-        now = self._loop.time()
+        now = time.monotonic()
         if self._manners.limited(now):
             metrics.count("bad_messages", "limited")
             return
@@ -157,7 +157,7 @@ class Line:
                 self.socket.send_now(message.text)
             case wire.AbortReply():
                 self._run(self.conversation.message(message, now))
-                metrics.observe("bargein_stop", self._loop.time() - now)
+                metrics.observe("bargein_stop", time.monotonic() - now)
                 return
             case wire.PingText():
                 self.socket.send_now(json.dumps(wire.pong(time.strftime("%Y-%m-%d %H:%M:%S"))))
@@ -170,10 +170,10 @@ class Line:
         self._is_closed = True
         self._entry.cancel()
         self._cancel_slow_timer()
-        self._run(self.conversation.closed(self._loop.time()))
+        self._run(self.conversation.closed(time.monotonic()))
 
     def leave(self, code: int, reason: str) -> None:
-        self._run(self.conversation.leave(code, reason, self._loop.time()))
+        self._run(self.conversation.leave(code, reason, time.monotonic()))
 
     def hang_up(self, code: int, reason: str) -> None:
         """Close the socket; `closed` follows when it is gone."""
@@ -182,13 +182,13 @@ class Line:
 
     def _pong(self, payload: bytes) -> None:
         if payload.isdigit():
-            self._run(self.conversation.pong(int(payload), self._loop.time()))
+            self._run(self.conversation.pong(int(payload), time.monotonic()))
 
     def _writable(self, is_writable: bool) -> None:
         self.conversation.slow_device(not is_writable)
         self._cancel_slow_timer()
         if is_writable:
-            self._tick(self._loop.time())
+            self._tick(time.monotonic())
         else:
             metrics.WS_SLOW.inc()
             self._slow_timer = self._loop.call_later(SLOW_DEVICE_S, self.hang_up, SLOW_DEVICE_CODE, "slow_device")
@@ -203,12 +203,14 @@ class Line:
     def stream_opened(self, key: StreamKey, ref: StreamRef) -> None:
         if key not in self._refs or ref.worker is None:
             return
-        deterministic = bool(self._switchboard.caps_of(ref).get("deterministic"))
-        now = self._loop.time()
+        caps = self._switchboard.caps_of(ref)
+        engine = self.conversation.mouth.engine or caps.get("default")
+        deterministic = engine in caps.get("deterministic", ())
+        now = time.monotonic()
         self._run(self.conversation.opened(key, ref.worker, now, deterministic=deterministic))
 
     def stream_audio(self, key: StreamKey, packet: bytes) -> None:
-        self._run(self.conversation.stream_audio(key, packet, self._loop.time()))
+        self._run(self.conversation.stream_audio(key, packet, time.monotonic()))
 
     def stream_event(self, key: StreamKey, body: dict[str, Any]) -> None:
         self._guarded(lambda now: self.conversation.stream_event(key, body, now))
@@ -218,21 +220,21 @@ class Line:
 
     def stream_done(self, key: StreamKey) -> None:
         self._refs.pop(key, None)
-        self._run(self.conversation.stream_done(key, self._loop.time()))
+        self._run(self.conversation.stream_done(key, time.monotonic()))
 
     def stream_lost(self, key: StreamKey, ref: StreamRef, cause: str, retryable: bool) -> None:
         self._refs.pop(key, None)
         self.log.warning("stream_lost", role=str(key.role), worker=ref.worker, cause=cause, retryable=retryable)
-        now = self._loop.time()
+        now = time.monotonic()
         lost = self.conversation.stream_lost(key, cause, retryable=retryable, worker=ref.worker, now=now)
         self._run(lost)
 
     def stream_draining(self, key: StreamKey) -> None:
-        self._run(self.conversation.stream_draining(key, self._loop.time()))
+        self._run(self.conversation.stream_draining(key, time.monotonic()))
 
     def _guarded(self, decide: Callable[[float], list[Effect]]) -> None:
         try:
-            effects = decide(self._loop.time())
+            effects = decide(time.monotonic())
         except WorkerProtocolError as error:
             metrics.count("bad_messages", "worker_body")
             self.log.warning("bad_worker_body", code=error.code)
@@ -246,7 +248,7 @@ class Line:
 
     def _schedule(self) -> None:
         if not self._is_closed:
-            self._entry.set(self.conversation.next_due(self._loop.time()))
+            self._entry.set(self.conversation.next_due(time.monotonic()))
 
     def _run(self, effects: list[Effect]) -> None:
         for effect in effects:

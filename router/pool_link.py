@@ -10,6 +10,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 import structlog
@@ -114,7 +115,7 @@ class PoolLink:
         lane = self._lanes.get(worker)
         if lane is not None and lane.is_clear:
             self._send(worker, (pack_head(Kind.PING), self._ping_body))
-            self._pinged_s.setdefault(worker, now)
+            self._pinged_s.setdefault(worker, time.perf_counter())  # a uvloop counts whole milliseconds
         self.pool.on_pinged(worker, now)
 
     def tick(self, now: float, is_on_time: bool) -> None:
@@ -127,12 +128,15 @@ class PoolLink:
             self.ping(worker)
         self._link.kick()
 
+    def say_goodbye(self) -> None:
+        """Every worker drops our streams now, not when it misses our PINGs."""
+        for worker in self._lanes:
+            self._link.send(worker, pack_head(Kind.LEAVE), None)
+
     def close(self) -> None:
         self._is_closed = True
         if self._second_look is not None:
             self._second_look.cancel()
-        for worker in self._lanes:
-            self._link.send(worker, pack_head(Kind.LEAVE), None)
         self._link.close()
 
     def flush_metrics(self) -> None:
@@ -174,7 +178,7 @@ class PoolLink:
             self._malformed.inc()
             return
         now = self._loop.time()
-        self._observe_rtt(worker, now)
+        self._observe_rtt(worker)
         news = self.pool.on_beat(worker, beat, now)
         if news is BeatNews.DEAD:
             self._tell_leave(worker)
@@ -253,10 +257,10 @@ class PoolLink:
 
     # Metrics
 
-    def _observe_rtt(self, worker: WorkerId, now: float) -> None:
+    def _observe_rtt(self, worker: WorkerId) -> None:
         pinged_s = self._pinged_s.pop(worker, None)
         if pinged_s is not None:
-            self._rtt.observe(now - pinged_s)
+            self._rtt.observe(time.perf_counter() - pinged_s)
 
     def _bind_metrics(self, role: Role) -> None:
         self._received = LINK_MESSAGES.labels(role, "in")

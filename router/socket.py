@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ class DeviceSocket(ServerConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.heard_at = self.loop.time()
+        self.heard_at = time.monotonic()
         """When any byte of the device arrived last, pongs included."""
         self.on_pong: Callable[[bytes], None] = _ignore
         self.on_writable: Callable[[bool], None] = _ignore
@@ -45,7 +46,7 @@ class DeviceSocket(ServerConnection):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self.loop.time()
+        self.heard_at = time.monotonic()
         super().data_received(data)
 
     def process_event(self, event: Event) -> None:

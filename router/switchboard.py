@@ -51,6 +51,8 @@ MAX_CANDIDATES = 3
 CANDIDATES_WITHIN_S = 0.5
 REFUSED = frozenset({"full", "draining"})
 METRICS_EVERY_TICKS = 4
+LAST_WORDS_S = 0.05
+"""Between LEAVE and closing: a DEALER with IMMEDIATE=1 drops what it has not read when it sees its peer close."""
 
 
 class Switchboard:
@@ -104,6 +106,9 @@ class Switchboard:
 
     async def close(self) -> None:
         """End what is left, tell the workers, close the sockets."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         for waiting in self._waiting.values():
@@ -112,7 +117,9 @@ class Switchboard:
         for row in self._table.rows():
             self._fail(row, "closing", retryable=False)
         self._tell()
-        self._is_closed = True
+        for link in self._links.values():
+            link.say_goodbye()
+        await asyncio.sleep(LAST_WORDS_S)
         self._close_links()
 
     def pools_ready(self) -> bool:

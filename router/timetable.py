@@ -1,13 +1,19 @@
-"""One timer for all conversations of a router: a heap of due times and a single `call_at` on its head.
+"""One timer for all conversations of a router: a heap of due times and a single timer on its head.
 
 A conversation's due time moves with every frame, nearly always to later. So only an earlier time touches the heap; a
 later one lets the old entry fire, find nothing due, and set itself again. `tick` must bear being called early.
+
+Times are time.monotonic(): uvloop's own clock has whole milliseconds and stands still within an iteration. Its timers
+are rounded to the nearest millisecond, so they are set a little late here; one that fires early would spin until its
+time has come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import math
+import time
 from collections.abc import Callable
 from itertools import count
 
@@ -17,33 +23,36 @@ class Timetable:
         self._loop = loop
         self._heap: list[tuple[float, int, Entry]] = []
         self._numbers = count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._armed_for = math.inf
 
     def entry(self, callback: Callable[[float], None]) -> Entry:
-        """A place in the timetable; `callback` gets the loop's time when it is due."""
+        """A place in the timetable; `callback` gets the time when it is due."""
         return Entry(self, callback)
 
     def push(self, entry: Entry, at: float) -> None:
         number = next(self._numbers)
         entry.at, entry.number = at, number
         heapq.heappush(self._heap, (at, number, entry))
-        if self._timer is None or at < self._timer.when():
+        if at < self._armed_for:
             self._arm(at)
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._run)
+        delay_ms = math.ceil(max(0.0, at - time.monotonic()) * 1000)
+        self._armed_for = at
+        self._timer = self._loop.call_later(delay_ms / 1000, self._run)
 
     def _run(self) -> None:
-        self._timer = None
-        now = self._loop.time()
+        self._timer, self._armed_for = None, math.inf
+        now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
             _at, number, entry = heapq.heappop(self._heap)
             if entry.number == number:
                 entry.at = None
                 entry.callback(now)
-        if self._heap and self._timer is None:
+        if self._heap and self._heap[0][0] < self._armed_for:
             self._arm(self._heap[0][0])
 
     def close(self) -> None:

@@ -77,6 +77,8 @@ class LoopSocket:
         self._recheck()
 
     def send(self, parts: list[bytes]) -> SendOutcome:
+        if self._is_closed:
+            return SendOutcome.UNREACHABLE
         try:
             self._socket.send_multipart(parts, zmq.NOBLOCK)
         except zmq.Again:

@@ -108,6 +108,12 @@ class WorkerStream:
 class RouterPeer:
     """The worker's side of one router."""
 
+    _link: WorkerLink
+    _lane: Lane
+    _watch: RouterWatch
+    _opened: int
+    _has_beaten: bool
+
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: WorkerId, host: Host) -> None:
         self.endpoint = endpoint
         self.streams: dict[StreamId, WorkerStream] = {}

@@ -25,6 +25,8 @@ import zmq
 from prometheus_client import Histogram
 
 from shared.beat import LATE_TICK_S, BeatClock, worker_id
+from shared.blocked import VARIABLE as DEBUG_VARIABLE
+from shared.blocked import BlockedLoop
 from shared.endpoints import router_endpoints_for
 from shared.envelope import PROTO
 from shared.errors import ConfigError, EngineError
@@ -44,9 +46,10 @@ log = structlog.get_logger(__name__)
 DRAIN_S = {Role.ASR: 20.0, Role.TTS: 30.0, Role.SESSION: 60.0}
 """How long streams may go on after SIGTERM. The supervisor's stopwaitsecs must be longer."""
 HURRY_S = 1.0
+DRAIN_NOTICE_S = 0.1
+"""OPENs that cross the draining BEAT are still refused in words, not by a closed socket."""
 LAST_WORDS_MS = 500
 SLOW_CALLBACK_S = 0.05
-DEBUG_VARIABLE = "XZ_DEBUG_LOOP"
 
 EXIT_OK = 0
 EXIT_CANNOT_START = 1
@@ -97,9 +100,13 @@ class WorkerRuntime:
         self._host_name = socket.gethostname()
         self._loop = asyncio.get_running_loop()
         self._clock = BeatClock(due_s=self._loop.time())
-        self._timer: asyncio.TimerHandle | None = None
+        # A timer's own when() cannot be asked: uvloop makes one that is due now into a plain Handle.
+        self._timer: asyncio.Handle | None = None
+        self._timer_due_s = 0.0
         self._idle: asyncio.Future[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._is_noticed = False
+        self._deadline: asyncio.Handle | None = None
+        self._deadline_s = 0.0
         self._lag_ms = 0.0
 
     def __repr__(self) -> str:
@@ -119,10 +126,12 @@ class WorkerRuntime:
         self._clock.on_urgent(began_s)
         self._schedule()
         self._idle = self._loop.create_future()
-        self._deadline = self._loop.call_later(deadline_s, self._stop_waiting)
+        self._set_deadline(began_s + deadline_s)
+        await asyncio.sleep(min(DRAIN_NOTICE_S, deadline_s))
+        self._is_noticed = True
         self._check_idle()
         await self._idle
-        self._deadline.cancel()
+        self._set_deadline(None)
         log.info("worker_drained", left=self.active(), took_s=round(self._loop.time() - began_s, 2))
         for peer in self.peers:
             peer.fail_streams("drained")
@@ -130,9 +139,9 @@ class WorkerRuntime:
 
     def hurry(self) -> None:
         """Shorten a running drain."""
-        if self._deadline is not None and self._deadline.when() > self._loop.time() + HURRY_S:
-            self._deadline.cancel()
-            self._deadline = self._loop.call_later(HURRY_S, self._stop_waiting)
+        hurried_s = self._loop.time() + HURRY_S
+        if self._deadline is not None and self._deadline_s > hurried_s:
+            self._set_deadline(hurried_s)
 
     def close(self, linger_ms: int = LAST_WORDS_MS) -> None:
         self._lag.stop()
@@ -183,11 +192,13 @@ class WorkerRuntime:
     # Beats
 
     def _schedule(self) -> None:
+        due_s = self._clock.due_s
         if self._timer is not None:
-            if self._timer.when() <= self._clock.due_s and not self._timer.cancelled():
+            if self._timer_due_s <= due_s:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._clock.due_s, self._send_beats)
+        self._timer_due_s = due_s
+        self._timer = self._loop.call_at(due_s, self._send_beats)
 
     def _send_beats(self) -> None:
         now = self._loop.time()
@@ -205,9 +216,15 @@ class WorkerRuntime:
         if self._on_beat is not None:
             self._on_beat()
 
+    def _set_deadline(self, at_s: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline_s = at_s or 0.0
+        self._deadline = None if at_s is None else self._loop.call_at(at_s, self._stop_waiting)
+
     def _check_idle(self) -> None:
-        if self._idle is not None and not self._idle.done() and self.active() == 0:
-            self._idle.set_result(None)
+        if self._is_noticed and self.active() == 0:
+            self._stop_waiting()
 
     def _stop_waiting(self) -> None:
         if self._idle is not None and not self._idle.done():
@@ -266,7 +283,7 @@ class WorkerProcess:
 
     async def live(self) -> int:
         loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = SLOW_CALLBACK_S
+        loop.slow_callback_duration = LOAD_S
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
         self._watchdog.allow(LOAD_S)
         try:
@@ -318,6 +335,10 @@ class WorkerProcess:
         gc.collect()
         gc.freeze()
         self._watchdog.start()
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            BlockedLoop().start()
+        await asyncio.sleep(0)  # from here on nothing may be slow, and the collection was
+        asyncio.get_running_loop().slow_callback_duration = SLOW_CALLBACK_S
         runtime.join()
         log.info("worker_started", program=self._program, slot=self._slot, capacity=self._service.capacity)
         await self._stop.wait()

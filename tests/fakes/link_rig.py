@@ -151,7 +151,7 @@ class BareRouter:
     def ping(self, worker: WorkerId, boot: str = "boot") -> None:
         self.say(worker, Kind.PING, body=Ping(router_boot=boot))
 
-    def open(self, worker: WorkerId, stream: int, body: Body | None = None) -> None:
+    def open(self, worker: WorkerId, stream: int, body: Body | bytes | None = None) -> None:
         self.say(worker, Kind.OPEN, stream, 0, body or EchoOpen())
 
     async def until_answered(self, worker: WorkerId, kind: Kind, count: int = 1) -> dict[str, Any]:

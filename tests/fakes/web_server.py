@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,8 @@ import yaml
 
 START_S = 30.0
 ROUTER_OFFSET = 10
-SLOW_CALLBACK_MARKS = ("Executing <", "seconds\n")
+SLOW_CALLBACK = re.compile(r"Executing <(?!TimerHandle Watchdog\._feed).* took [0-9.]+ seconds")
+"""Feeding the watchdog joins a thread of faulthandler's, which on a crowded machine has to wait for its turn to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,7 @@ def web_server(root: Path, config: Mapping[str, Any] | None = None, **env: str) 
         errors = server.stop()
     assert server.process is not None
     assert server.process.returncode == 0, errors
-    slow = [line for line in errors.splitlines() if all(mark.strip() in line for mark in SLOW_CALLBACK_MARKS)]
-    assert not slow, slow
+    assert not SLOW_CALLBACK.findall(errors)
 
 
 @contextlib.contextmanager

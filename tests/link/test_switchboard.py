@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+from prometheus_client import REGISTRY
 
 from router.stream_ref import StreamRef
 from router.switchboard import Switchboard
@@ -103,7 +104,9 @@ async def test_an_aborted_wait_tells_nothing_and_takes_no_worker(rig: LinkRig) -
     service = EchoService()
     rig.worker(service)
     await until(lambda: workers_of(board))
-    await rig.opened(board)
+    served, served_owner = await rig.opened(board)
+    served.end()
+    await served_owner.until_ended()
     assert owner.told == [] and len(service.jobs) == 1
 
 
@@ -309,10 +312,18 @@ async def test_a_lane_stuck_for_a_second_is_a_death(rig: LinkRig) -> None:
     board = await rig.board(high_water=20)
     await rig.deaf_worker(high_water=20)
     hog, _ = await rig.opened(board)
-    _, quiet_owner = await rig.opened(board)
+    quiet, quiet_owner = await rig.opened(board)
     fill(hog)
+    for _ in range(40):
+        quiet.send_event(Echo(of={"pad": "x" * 60_000}))
+    before = stuck_deaths()
     assert await quiet_owner.until_ended() == ("lost", "dead", True)
+    assert stuck_deaths() == before + 1
     assert workers_of(board) == []
+
+
+def stuck_deaths() -> float:
+    return REGISTRY.get_sample_value("xz_worker_deaths_total", {"pool": "tts", "cause": "stuck"}) or 0.0
 
 
 def fill(hog: StreamRef) -> None:

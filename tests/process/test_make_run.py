@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,10 +12,13 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
 from ops.daemon import session_members
+from ops.supervisor import ProcessName, Supervisor
 from tests.fakes.ports import ClusterPorts
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -48,9 +52,19 @@ class RealCluster:
                 return seen
         pytest.fail(f"ended without {text!r}:\n{seen}")
 
+    def has_output(self, timeout_s: float) -> bool:
+        return bool(select.select([self.process.stdout], [], [], timeout_s)[0])
+
     @property
     def session(self) -> int:
         return int((self.run_dir / "supervisord.pid").read_text())
+
+    def readyz(self) -> dict[str, Any]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.http}/readyz") as response:
+                return json.load(response)
+        except HTTPError as refused:
+            return json.load(refused)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -63,7 +77,9 @@ def cluster(tmp_path: Path, run_dir: Path, cluster_ports: ClusterPorts) -> Itera
     started = RealCluster(tmp_path / "data", run_dir, cluster_ports)
     yield started
     started.process.terminate()
-    started.process.communicate()
+    started.process.wait()
+    assert started.process.stdout is not None
+    started.process.stdout.close()
 
 
 def test_a_cluster_starts_is_looked_at_and_ends(cluster: RealCluster) -> None:
@@ -74,8 +90,7 @@ def test_a_cluster_starts_is_looked_at_and_ends(cluster: RealCluster) -> None:
     assert 'talk --say "what time is it"' in screen
     session = cluster.session
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.ports.http}/readyz") as response:
-        assert json.load(response)["ready"] is True
+    assert cluster.readyz()["ready"] is True
     status = json.loads(cluster.command("status", "--json").stdout)
     processes = {row["process"]: row for row in status["processes"]}
     assert set(processes) == {"web_00", "router_00", "asr_00", "tts_00", "session_00"}
@@ -89,6 +104,24 @@ def test_a_cluster_starts_is_looked_at_and_ends(cluster: RealCluster) -> None:
     assert session_members(session) == []
     assert not cluster.run_dir.exists()
     assert cluster.command("status").returncode == 3
+
+
+def test_a_worker_that_cannot_live_is_named_by_the_web_process(cluster: RealCluster) -> None:
+    """In less than half a minute, with the rest still running, and a clean end afterwards."""
+    cluster.read_until("stop")
+    asr = ProcessName("asr", 0)
+    supervisor = Supervisor(cluster.run_dir)
+    while not cluster.has_output(0.1):
+        (info,) = supervisor.infos([asr])
+        if info.pid:
+            os.kill(info.pid, signal.SIGKILL)
+    assert "asr_00 is down" in cluster.read_until("asr_00")
+    while (answer := cluster.readyz())["ready"]:
+        cluster.has_output(0.1)
+    assert set(answer["fatal"]) == {"asr_00"}
+    cluster.process.send_signal(signal.SIGINT)
+    cluster.process.communicate()
+    assert cluster.process.returncode == 0
 
 
 def test_down_ends_it(cluster: RealCluster) -> None:

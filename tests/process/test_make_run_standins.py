@@ -165,7 +165,7 @@ def test_a_later_failure_is_told_and_noted_and_the_rest_lives(start: Start) -> N
     (up.data_dir / "break").touch()
     up.wait_for("is down")
     up.wait_for("is down")
-    assert json.loads((up.run_dir / "fatal.json").read_text()) == ["asr_00", "asr_01"]
+    assert set(json.loads((up.run_dir / "fatal.json").read_text())) == {"asr_00", "asr_01"}
     (router,) = Supervisor(up.run_dir).infos([ProcessName("router", 0)])
     assert router.state == "RUNNING"
     up.send(signal.SIGINT)

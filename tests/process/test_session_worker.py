@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from shared.envelope import Kind, unpack_map
+from shared.envelope import Head, Kind, unpack_map
 from shared.ids import Role, WorkerId
 from shared.link import make_context
 from shared.messages import Body, EffectsOk, FromDevice, Input, OpenSession, TurnOver
 from shared.settings import router_endpoint
 from tests.conftest import ClusterPorts
-from tests.fakes.link_rig import BareRouter
+from tests.fakes.link_rig import BareRouter, Inbox
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.session import FakeMcpDevice
 
@@ -45,44 +45,53 @@ log:
 
 @dataclass
 class Talk:
-    """One session of the process, seen from the router."""
+    """One session of the process, seen from the router: it acknowledges effects and plays the device's tools."""
 
     rig: Rig
     stream: int
     device: FakeMcpDevice
+    events: list[dict[str, Any]] = field(default_factory=list)
+    ends: list[Kind] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     _sent: int = 0
-    _answered: set[int] = field(default_factory=set)
 
     def send(self, body: Body) -> None:
+        self._say(Kind.EVENT, body.pack())
+
+    def end(self) -> None:
+        self._say(Kind.END, b"")
+
+    def _say(self, kind: Kind, body: bytes) -> None:
         self._sent += 1
-        self.rig.router.say(self.rig.worker, Kind.EVENT, self.stream, self._sent, body.pack())
+        self.rig.router.say(self.rig.worker, kind, self.stream, self._sent, body)
 
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in self.rig.events(self.stream) if event["name"] == name]
+    def on_message(self, kind: Kind, body: bytes) -> None:
+        self.changed.set()
+        if kind is not Kind.EVENT:
+            self.ends.append(kind)
+            return
+        event = unpack_map(body)
+        self.events.append(event)
+        if event["name"] == "effects":
+            self.send(EffectsOk(event["gen"], event["n"]))
+        if event["name"] == "to_device" and event["message"]["type"] == "mcp":
+            reply = self.device.answer(event["message"]["payload"])
+            if reply is not None:
+                self.send(FromDevice({"type": "mcp", "payload": reply}))
 
-    def answer_device(self) -> None:
-        """Play the router and the device: acknowledge effects, answer tool requests."""
-        for number, event in enumerate(self.rig.events(self.stream)):
-            if number in self._answered:
-                continue
-            self._answered.add(number)
-            if event["name"] == "effects":
-                self.send(EffectsOk(event["gen"], event["n"]))
-            if event["name"] == "to_device" and event["message"]["type"] == "mcp":
-                reply = self.device.answer(event["message"]["payload"])
-                if reply is not None:
-                    self.send(FromDevice({"type": "mcp", "payload": reply}))
+    def named(self, name: str, gen: int | None = None) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["name"] == name and gen in (None, event.get("gen"))]
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(20):
             while not condition():
-                self.answer_device()
-                await asyncio.sleep(0.002)
+                self.changed.clear()
+                await self.changed.wait()
 
     async def turn(self, gen: int, text: str) -> list[str]:
         self.send(Input(gen, text, "asr"))
-        await self.until(lambda: any(end["gen"] == gen for end in self.events("reply_end")))
-        texts = [segment["text"] for segment in self.events("segment") if segment["gen"] == gen]
+        await self.until(lambda: self.named("reply_end", gen))
+        texts = [segment["text"] for segment in self.named("segment", gen)]
         self.send(TurnOver(gen, "complete", "", len(texts)))
         return texts
 
@@ -95,29 +104,28 @@ class Rig:
     router: BareRouter
     worker: WorkerId
     log: Path
-    streams: int = 0
+    talks: dict[int, Talk] = field(default_factory=dict)
 
     def open(self, device: str) -> Talk:
-        self.streams += 1
-        body = OpenSession(f"s{self.streams}", device, features={"mcp": True})
-        self.router.open(self.worker, self.streams, body)
-        return Talk(self, self.streams, FakeMcpDevice())
-
-    def end(self, talk: Talk) -> None:
-        talk._sent += 1
-        self.router.say(self.worker, Kind.END, talk.stream, talk._sent)
-
-    def events(self, stream: int) -> list[dict[str, Any]]:
-        return [unpack_map(body) for number, _, body in self._of(Kind.EVENT) if number == stream]
-
-    def ends(self, stream: int) -> list[str]:
-        return [kind.name for kind in (Kind.DONE, Kind.ERROR) for number, _, _ in self._of(kind) if number == stream]
+        stream = len(self.talks) + 1
+        talk = self.talks[stream] = Talk(self, stream, FakeMcpDevice())
+        self.router.open(self.worker, stream, OpenSession(f"s{stream}", device, features={"mcp": True}))
+        return talk
 
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
 
-    def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
-        return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
+
+class Dispatch(Inbox):
+    """Hands each stream's messages to its talk."""
+
+    rig: Rig | None = None
+
+    def put(self, head: Head, body: bytes) -> None:
+        super().put(head, body)
+        talk = self.rig.talks.get(int(head.stream)) if self.rig is not None else None
+        if talk is not None:
+            talk.on_message(Kind(head.kind), body)
 
 
 @pytest.fixture
@@ -135,24 +143,31 @@ async def rig(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts, llm: F
         yield rig
 
 
-@asynccontextmanager
-async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts, config: str) -> AsyncIterator[Rig]:
+async def start(run_dir: Path, data_dir: Path, ports: ClusterPorts, config: str) -> asyncio.subprocess.Process:
+    """The process logs to worker.log in its data directory."""
     (data_dir / ".config.yaml").write_text(config)
-    log = data_dir / "worker.log"
-    context = make_context()
-    router = BareRouter(context, router_endpoint(run_dir, 0, Role.SESSION))
     environment = os.environ | ports.environment()
     environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
     environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with log.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
+    with (data_dir / "worker.log").open("wb") as file:
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "workers.session", "--slot", "0", env=environment, stdout=file, stderr=file
         )
+
+
+@asynccontextmanager
+async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts, config: str) -> AsyncIterator[Rig]:
+    log = data_dir / "worker.log"
+    context = make_context()
+    router = BareRouter(context, router_endpoint(run_dir, 0, Role.SESSION))
+    process = await start(run_dir, data_dir, ports, config)
     keeper = None
     try:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             worker = await router.until_joined()
         rig = Rig(process, router, worker, log)
+        inbox = router.inboxes[worker] = Dispatch()
+        inbox.rig = rig
         keeper = asyncio.create_task(keep_alive(rig), name="ping-worker")
         yield rig
     except BaseException:
@@ -186,12 +201,12 @@ async def test_it_talks_and_logs_nothing_said(rig: Rig, llm: FakeLlm) -> None:
     call = ("self_audio_speaker_set_volume", '{"volume": 20}')
     llm.scripts.extend([Script(tokens=(), calls=(call,)), Script(tokens=("Marmalade", " it is.")), Script(status=401)])
     assert await talk.turn(1, "tangerine please") == ["Marmalade it is."]
-    assert talk.events("profile") == [rig.events(talk.stream)[0]]
+    assert talk.named("profile") == talk.events[:1]
     assert talk.device.volume == 20
     assert (await talk.turn(2, "what time is it"))[0].startswith("It is ")
-    rig.end(talk)
-    await talk.until(lambda: rig.ends(talk.stream))
-    assert rig.ends(talk.stream) == ["DONE"]
+    talk.end()
+    await talk.until(lambda: talk.ends)
+    assert talk.ends == [Kind.DONE]
     assert await terminate(rig) == 0
     assert_clean(rig.log.read_text())
 
@@ -221,20 +236,24 @@ async def test_an_upstream_that_hangs_delays_nobody(rig: Rig, llm: FakeLlm) -> N
     stuck = [rig.open(f"d{n}") for n in range(20)]
     for talk in stuck:
         talk.send(Input(1, "never answered", "asr"))
-    await stuck[0].until(lambda: len(llm.requests) == 20)
+    async with asyncio.timeout(20):
+        while len(llm.requests) < len(stuck):
+            llm.asked.clear()
+            await llm.asked.wait()
     assert await rig.open("free").turn(1, "good question") == ["Hello there."]
     for talk in stuck:
         talk.send(TurnOver(1, "interrupted", "abort", 0))
-        rig.end(talk)
-    await stuck[0].until(lambda: all(rig.ends(talk.stream) == ["DONE"] for talk in stuck))
+        talk.end()
+    for talk in stuck:
+        await talk.until(lambda talk=talk: talk.ends)
+        assert talk.ends == [Kind.DONE]
 
 
 async def test_a_model_that_cannot_be_used_is_named(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts) -> None:
     """A configuration that cannot work ends the process with the option's name, before it joins anything."""
-    config = CONFIG.format(url="ftp://nowhere")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(15), worker_process(run_dir, tmp_path, cluster_ports, config):
-            pass
+    process = await start(run_dir, tmp_path, cluster_ports, CONFIG.format(url="ftp://nowhere"))
+    assert await asyncio.wait_for(process.wait(), LOAD_TIMEOUT_S) == 1
     log = (tmp_path / "worker.log").read_text()
-    assert "LLM.Fake" in log
+    assert "LLM.Fake.base_url" in log
+    assert "Traceback" not in log
     assert "sk-hidden-key" not in log

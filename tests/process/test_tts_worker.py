@@ -19,8 +19,8 @@ from shared.ids import Role, WorkerId
 from shared.link import make_context
 from shared.messages import Abort, Body, OpenTts, TtsCredit
 from shared.settings import router_endpoint
-from tests.conftest import ClusterPorts
 from tests.fakes.link_rig import BareRouter
+from tests.fakes.ports import ClusterPorts
 from tests.fakes.tts_stream import decoded
 
 pytestmark = pytest.mark.process

@@ -41,11 +41,19 @@ class Outcome(Enum):
 class Recognisers:
     """Shared by all streams of a worker."""
 
-    def __init__(self, engines: Mapping[str, Engine], seats: int, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        seats: int,
+        *,
+        wait_s: float = WAIT_S,
+        cancel_timeout_s: float = CANCEL_TIMEOUT_S,
+    ) -> None:
         self.engines = engines
         self._count = seats
         self._seats = asyncio.Semaphore(seats)
         self._wait_s = wait_s
+        self._cancel_timeout_s = cancel_timeout_s
         self._idle: dict[str, list[Recogniser]] = {name: [] for name in engines}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -114,7 +122,7 @@ class Recognisers:
 
     async def _leave(self, engine: str, recogniser: Recogniser) -> None:
         try:
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+            async with asyncio.timeout(self._cancel_timeout_s):
                 await recogniser.cancel()
         except (TimeoutError, EngineError):
             await self._replace(engine, recogniser, metrics.REPLACED_STUCK)

@@ -137,7 +137,7 @@ class Answer:
     async def _recover(self, plan: Plan, failure: Exception) -> None:
         """The brain has failed: say something else, if nothing was said."""
         self._error = failure.code if isinstance(failure, EngineError) else "internal"
-        log.warning("brain_failed", brain=self.brain, code=self._error, error=type(failure).__name__)
+        self._log_failure(failure)
         metrics.REPLIES.labels(self.brain, "failed").inc()
         if not self.turns.on_restart(self._gen):
             self.emit(self.turns.on_failure(self._gen, **self._stats()))
@@ -160,8 +160,14 @@ class Answer:
         except Exception as error:
             failure = error
         if failure is not None:
-            log.warning("brain_failed", brain=self.brain, code="internal", error=type(failure).__name__)
+            self._log_failure(failure)
         return failure is None or not self.turns.on_restart(self._gen)
+
+    def _log_failure(self, failure: Exception) -> None:
+        """Never the exception itself: its text may repeat what was said."""
+        code = failure.code if isinstance(failure, EngineError) else "internal"
+        where = log.bind(session=self.who.session, device=self.who.device, generation=self._gen)
+        where.warning("brain_failed", brain=self.brain, code=code, error=type(failure).__name__)
 
     def _apology(self) -> str:
         return self.parts.settings.system_error_response if self.tongue == "zh" else APOLOGY

@@ -109,10 +109,16 @@ class DeviceTools:
 class TurnTools:
     """The device's tools, for one turn."""
 
-    def __init__(self, device: DeviceTools, announce: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        device: DeviceTools,
+        announce: Callable[[int], Awaitable[None]],
+        effects_timeout_s: float = EFFECTS_TIMEOUT_S,
+    ) -> None:
         """`announce(n)` tells the router that tool `n` of the turn changes something, and waits for its word."""
         self._device = device
         self._announce = announce
+        self._effects_timeout_s = effects_timeout_s
         self._has_announced = False
         self.calls = 0
 
@@ -163,7 +169,7 @@ class TurnTools:
         """Has the router taken note that this turn changes something?"""
         if not self._has_announced:
             try:
-                async with asyncio.timeout(EFFECTS_TIMEOUT_S):
+                async with asyncio.timeout(self._effects_timeout_s):
                     await self._announce(self.calls)
             except TimeoutError:
                 return False

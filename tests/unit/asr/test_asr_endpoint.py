@@ -17,15 +17,12 @@ from workers.asr.timeline import WINDOW_MS, WINDOW_SAMPLES, Timeline, next_windo
 pytestmark = pytest.mark.unit
 
 
-
-
-
 @dataclass
 class Ear:
     """Feeds an Endpoint frame by frame, as a stream opened at `position` would; windows are known by their place."""
 
     probabilities: list[float]
-    profile: VadProfile = VadProfile()
+    profile: VadProfile = field(default_factory=VadProfile)
     frame_ms: int = 60
     position: int = 0
     utterance: int = 0

@@ -40,9 +40,9 @@ def test_it_works_with_all_standard_files_closed(tmp_path: Path) -> None:
 
 def test_a_command_for_another_terminal_carries_the_url_of_unusual_ports() -> None:
     """That terminal does not have this one's variables."""
-    usual, unusual = ClusterSettings(), ClusterSettings(ws_port=9000)
-    assert talk_command(usual, "ws://x:8000/") == f'{own_command()} talk --say "what time is it"'
-    assert talk_command(unusual, "ws://x:9000/").endswith("--url ws://x:9000/")
+    usual, unusual = ClusterSettings(), ClusterSettings(http_port=9003)
+    assert talk_command(usual, "http://x:8003/") == f'{own_command()} talk --say "what time is it"'
+    assert talk_command(unusual, "http://x:9003/").endswith("--ota http://x:9003/")
 
 
 def test_only_lines_of_this_start_are_shown(tmp_path: Path) -> None:

@@ -74,6 +74,12 @@ def test_a_revoked_device_is_shown_as_such_and_forgotten_on_request(
     assert listed(registry, capsys)["devices"] == []
 
 
+def test_without_an_action_it_lists(registry: DeviceRegistry, capsys: pytest.CaptureFixture[str]) -> None:
+    """What people type first."""
+    assert act(registry, arguments(), 1) == 0
+    assert "no devices yet" in capsys.readouterr().out
+
+
 def test_an_unknown_code_is_an_error_with_words(registry: DeviceRegistry) -> None:
     """A typing error must not create a device of that name."""
     with pytest.raises(XiaozhiError, match="123456"):

@@ -60,9 +60,9 @@ def test_a_retried_crash_loop_has_all_its_lives_again() -> None:
     assert stops[-1] == (ASR,)
 
 
-def test_the_file_holds_names_and_goes_with_the_last_failure(tmp_path: Path) -> None:
+def test_the_file_tells_who_and_why_and_goes_with_the_last_failure(tmp_path: Path) -> None:
     """The web process reads it for /readyz; no failures, no file."""
     write_fatal(tmp_path, {ASR: Failure("x", 0.0)})
-    assert json.loads((tmp_path / "fatal.json").read_text()) == ["asr_00"]
+    assert json.loads((tmp_path / "fatal.json").read_text()) == {"asr_00": {"reason": "x", "since_s": 0.0}}
     write_fatal(tmp_path, {})
     assert list(tmp_path.iterdir()) == []

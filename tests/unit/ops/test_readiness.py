@@ -35,8 +35,8 @@ def test_workers_of_other_machines_do_no_harm() -> None:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"missing": ["router 0 (no answer)", "asr"], "fatal": []}, "router 0 (no answer), asr"),
-        ({"missing": [], "fatal": ["tts_00"]}, "tts_00 (given up)"),
+        ({"reasons": ["router 0 (no answer)", "asr"]}, "router 0 (no answer), asr"),
+        ({"reasons": []}, "the pools"),
         ({}, "the pools"),
         (None, "web"),
     ],

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.unit
 CLUSTER = {
     "routers": [{"slot": 0, "pid": 1, "connections": 7, "sessions": 7, "threads": 5, "draining": False}],
     "workers": [{"role": "asr", "slot": 1, "capacity": 400, "active": 3, "draining": True, "lag_ms": 0.4, "pid": 2}],
-    "processes": [
-        {"program": "asr", "slot": 1, "answers": True, "threads": 9, "thread_budget": 12}
-    ],
+    "processes": [{"program": "asr", "slot": 1, "answers": True, "threads": 9, "thread_budget": 12}],
 }
 
 

@@ -1,7 +1,8 @@
 """type: pocketsphinx. English, streaming, its model inside the wheel; each recogniser is a child process.
 
 It never releases the interpreter lock, so it must not run in the worker. Options: `hmm`, `lm`, `dict` (paths of another
-model), `lw` (language weight).
+model), `lw` (language weight), `phrases` (sentences to listen for besides free speech; default: the built-in English
+ones; [] = none).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Options(BaseModel):
     lm: str | None = None
     dictionary: str | None = Field(None, alias="dict")
     lw: float | None = None
+    phrases: list[str] | None = None
 
 
 class PocketSphinxEngine:

@@ -10,27 +10,32 @@ Rules
 
 from __future__ import annotations
 
-import json
+import asyncio
+import importlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+import httpx2
 import openai
+import openai.lib.streaming
 from openai import AsyncOpenAI
 from openai._base_client import get_platform
 
 from shared.errors import EngineError
 from workers.session.dialogue import Message
+from workers.session.llm.chunks import ChunkReader
 from workers.session.llm.endpoints import Endpoint
-from workers.session.llm.model import ModelCalls, ModelRequest, ModelText, Piece
-from workers.session.llm.reasoning import ReasoningFilter
-from workers.session.llm.tool_calls import ToolCallMerger
+from workers.session.llm.model import ModelRequest, Piece
 
 _STATUS_CODES: Final = {401: "llm_auth", 403: "llm_auth", 404: "llm_not_found", 429: "llm_rate_limited"}
 _CHATTY_LOGGERS: Final = ("openai", "httpx", "httpcore", "httpx2", "httpcore2")
-_SERVER_ERROR = 500
-_TIMEOUT_STATUS = 408
+_IMPORTED_LATE: Final = "anyio._backends._asyncio"
+"""By the client, during its first request, which would hold the loop for 0.1 s."""
+_SERVER_ERROR: Final = 500
+_TIMEOUT_STATUS: Final = 408
+_DRAIN_S: Final = 0.2
 
 
 class CompatibleModel:
@@ -42,6 +47,7 @@ class CompatibleModel:
         # Their debug logs hold whole requests: conversations and keys.
         for logger in _CHATTY_LOGGERS:
             logging.getLogger(logger).setLevel(logging.WARNING)
+        importlib.import_module(_IMPORTED_LATE)
         self._endpoint = endpoint
         self._client = AsyncOpenAI(
             base_url=endpoint.base_url,
@@ -50,53 +56,50 @@ class CompatibleModel:
             timeout=openai.Timeout(endpoint.read_timeout_s, connect=endpoint.connect_timeout_s),
         )
         self._client._platform = get_platform()
+        self._completions = self._client.chat.completions.with_streaming_response
 
     def __repr__(self) -> str:
         return f"CompatibleModel({self._endpoint!r})"
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
-        reasoning, calls = ReasoningFilter(), ToolCallMerger()
-        has_ended = False
+        reader = ChunkReader()
         with _failures():
-            async with self._chunks(request) as chunks:
-                async for chunk in chunks:
-                    choice = chunk.choices[0] if chunk.choices else None
-                    if choice is None:
-                        continue
-                    has_ended = has_ended or choice.finish_reason is not None
-                    if choice.delta is None:
-                        continue
-                    for call in choice.delta.tool_calls or ():
-                        function = call.function
-                        calls.feed(call.index, call.id, function and function.name, function and function.arguments)
-                    yield ModelText(reasoning.feed(choice.delta.content or ""))
-        if rest := reasoning.finish():
-            yield ModelText(rest)
-        if merged := calls.calls():
-            yield ModelCalls(merged)
-        elif not has_ended:
-            raise EngineError("the answer has no end", code="llm_cut", retryable=True)
+            async with self._lines(request) as lines:
+                async for line in lines:
+                    text = reader.feed(line)
+                    if text is not None:
+                        yield text
+                    if reader.is_done:
+                        await _drain(lines)
+                        break
+        for piece in reader.finish():
+            yield piece
 
     async def close(self) -> None:
         await self._client.close()
 
     @asynccontextmanager
-    async def _chunks(self, request: ModelRequest) -> AsyncIterator[Any]:
+    async def _lines(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[str]]:
         options: dict[str, Any] = dict(self._endpoint.parameters)
         if request.tools:
             options["tools"] = request.tools
         if self._endpoint.extra_body:
             options["extra_body"] = self._endpoint.extra_body
-        stream = await self._client.chat.completions.create(
-            model=self._endpoint.model,
-            messages=[_wire(message) for message in request.messages],
-            stream=True,
-            **options,
-        )
-        try:
-            yield stream
-        finally:
-            await stream.close()
+        messages = [_wire(message) for message in request.messages]
+        async with self._completions.create(
+            model=self._endpoint.model, messages=messages, stream=True, **options
+        ) as response:
+            yield response.iter_lines()
+
+
+async def _drain(lines: AsyncIterator[str]) -> None:
+    """Read to the end, so that the connection can be used again; a server that holds it open loses it."""
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in lines:
+                pass
+    except TimeoutError:
+        return
 
 
 @contextmanager
@@ -104,16 +107,14 @@ def _failures() -> Iterator[None]:
     """Raises every failure of the client as an EngineError, without the text that came with it."""
     try:
         yield
-    except openai.APITimeoutError:
+    except (openai.APITimeoutError, httpx2.TimeoutException):
         raise EngineError("the server did not answer in time", code="llm_timeout", retryable=True) from None
-    except openai.APIConnectionError:
-        raise EngineError("the server cannot be reached", code="llm_connect", retryable=True) from None
+    except (openai.APIConnectionError, httpx2.HTTPError):
+        raise EngineError("the connection to the server failed", code="llm_connect", retryable=True) from None
     except openai.APIStatusError as error:
         raise _status_error(error.status_code) from None
-    except openai.APIError:
-        raise EngineError("the server reported an error in its answer", code="llm_upstream") from None
-    except (ValueError, TypeError, AttributeError, LookupError, json.JSONDecodeError):
-        raise EngineError("the server's answer is malformed", code="llm_malformed", retryable=True) from None
+    except openai.OpenAIError:
+        raise EngineError("the client refused the request", code="llm_refused") from None
 
 
 def _status_error(status: int) -> EngineError:

@@ -17,7 +17,7 @@ from tests.fakes.session import FakeMcpDevice, FakeRouter
 from workers.session.answering import APOLOGY
 from workers.session.service import SessionService
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 NOON_UTC = 1_795_521_600.0
 """2026-11-24 12:00 UTC."""
@@ -162,16 +162,6 @@ async def test_a_device_without_tools_says_so(worlds: list[World]) -> None:
     """An honest sentence instead of a claim."""
     router = offline(worlds).connect()
     assert "does not let me" in await router.turn(1, "louder")
-
-
-async def test_nothing_changes_without_the_routers_word(worlds: list[World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No EffectsOk, no tool: a redo elsewhere could do it twice."""
-    monkeypatch.setattr("workers.session.tools.EFFECTS_TIMEOUT_S", 0.05)
-    device = FakeMcpDevice()
-    router = offline(worlds).connect(mcp=device)
-    router.acknowledges = False
-    assert "Sorry" in await router.turn(1, "set the volume to ten")
-    assert device.calls() == []
 
 
 async def test_a_model_answers_in_segments(worlds: list[World], llm: FakeLlm) -> None:

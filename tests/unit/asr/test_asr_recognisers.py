@@ -1,0 +1,168 @@
+"""Recognisers are scarce: who gets one, who is refused, and what becomes of the broken ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from shared.errors import EngineError
+from workers.asr.engines.engine import Brief, OnPartial, Recogniser, Transcript
+from workers.asr.recognisers import Outcome, Recognisers
+
+pytestmark = pytest.mark.unit
+
+
+class Hand:
+    """A recogniser moved by the test."""
+
+    def __init__(self, on_loss: Callable[[], None]) -> None:
+        self.is_usable = True
+        self.is_closed = False
+        self.on_loss = on_loss
+        self.may_cancel = asyncio.Event()
+
+    def begin(self, brief: Brief, on_partial: OnPartial) -> None: ...
+
+    def feed(self, pcm: bytes) -> None: ...
+
+    async def finish(self) -> Transcript:
+        return Transcript("")
+
+    async def cancel(self) -> None:
+        await self.may_cancel.wait()
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class Hands:
+    """Makes them; `fails` makes the next one fail."""
+
+    is_heavy = True
+
+    def __init__(self) -> None:
+        self.made: list[Hand] = []
+        self.fails = 0
+
+    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+        if self.fails:
+            self.fails -= 1
+            raise EngineError("none left", code="engine_start")
+        self.made.append(Hand(on_loss))
+        return self.made[-1]
+
+
+async def settled(recognisers: Recognisers) -> None:
+    while recognisers._tasks:
+        await asyncio.wait(recognisers._tasks)
+        await asyncio.sleep(0)
+
+
+async def test_they_are_made_before_they_are_needed() -> None:
+    """The default engine's all, and one of every other engine that takes long."""
+    first, second = Hands(), Hands()
+    recognisers = Recognisers({"first": first, "second": second}, seats=3)
+    await recognisers.start("first")
+    assert (len(first.made), len(second.made)) == (3, 1)
+    await recognisers.close()
+    assert all(hand.is_closed for hand in first.made + second.made)
+
+
+async def test_one_more_than_there_are_is_refused_as_busy() -> None:
+    """After the wait, with an error another worker may do better on."""
+    recognisers = Recognisers({"hand": Hands()}, seats=2, wait_s=0.01)
+    await recognisers.start("hand")
+    await recognisers.take("hand")
+    await recognisers.take("hand")
+    with pytest.raises(EngineError) as refusal:
+        await recognisers.take("hand")
+    assert (refusal.value.code, refusal.value.retryable) == ("asr_busy", True)
+
+
+async def test_who_waits_gets_the_next_one_back() -> None:
+    """First come, first served; the same recogniser serves again."""
+    hands = Hands()
+    recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30)
+    await recognisers.start("hand")
+    held = await recognisers.take("hand")
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        recogniser = await recognisers.take("hand")
+        order.append(number)
+        recognisers.give_back("hand", recogniser, Outcome.IDLE)
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(4)]
+    await asyncio.sleep(0)
+    assert order == []
+    recognisers.give_back("hand", held, Outcome.IDLE)
+    await asyncio.gather(*waiting)
+    assert order == [0, 1, 2, 3] and len(hands.made) == 1
+
+
+async def test_a_broken_one_is_closed_and_made_anew() -> None:
+    """Its seat is free only when its successor is warm."""
+    hands = Hands()
+    recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30)
+    await recognisers.start("hand")
+    broken = await recognisers.take("hand")
+    recognisers.give_back("hand", broken, Outcome.BROKEN)
+    successor = await recognisers.take("hand")
+    assert hands.made[0].is_closed and successor is hands.made[1]
+
+
+async def test_one_that_cannot_leave_an_utterance_is_replaced() -> None:
+    """A cancelled utterance frees the seat by an answer or by a new recogniser."""
+    hands = Hands()
+    recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30, cancel_timeout_s=0.01)
+    await recognisers.start("hand")
+    stuck = await recognisers.take("hand")
+    recognisers.give_back("hand", stuck, Outcome.UNFINISHED)
+    assert await recognisers.take("hand") is hands.made[1]
+    assert hands.made[0].is_closed
+    recognisers.give_back("hand", hands.made[1], Outcome.UNFINISHED)
+    hands.made[1].may_cancel.set()
+    assert await recognisers.take("hand") is hands.made[1]
+
+
+async def test_an_idle_one_that_dies_is_replaced() -> None:
+    """Nobody has to trip over it first."""
+    hands = Hands()
+    recognisers = Recognisers({"hand": hands}, seats=2, wait_s=30)
+    await recognisers.start("hand")
+    hands.made[0].on_loss()
+    await settled(recognisers)
+    assert len(hands.made) == 3 and hands.made[0].is_closed
+    assert {await recognisers.take("hand"), await recognisers.take("hand")} == set(hands.made[1:])
+
+
+async def test_a_seat_survives_a_recogniser_that_cannot_be_made() -> None:
+    """The next one to ask tries again."""
+    hands = Hands()
+    recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30)
+    await recognisers.start("hand")
+    hands.fails = 2
+    recognisers.give_back("hand", await recognisers.take("hand"), Outcome.BROKEN)
+    await settled(recognisers)
+    with pytest.raises(EngineError) as failure:
+        await recognisers.take("hand")
+    assert failure.value.code == "engine_start"
+    assert await recognisers.take("hand") is hands.made[1]
+
+
+async def test_many_takers_that_give_up_leak_no_seat() -> None:
+    """Refused and cancelled waiters leave every seat usable."""
+    recognisers = Recognisers({"hand": Hands()}, seats=2, wait_s=0.001)
+    await recognisers.start("hand")
+    held = [await recognisers.take("hand"), await recognisers.take("hand")]
+    waiting = [asyncio.create_task(recognisers.take("hand")) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in waiting[::2]:
+        task.cancel()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(result, EngineError | asyncio.CancelledError) for result in results)
+    for one in held:
+        recognisers.give_back("hand", one, Outcome.IDLE)
+    assert len({id(await recognisers.take("hand")) for _ in range(2)}) == 2
