@@ -153,7 +153,9 @@ class Gateway:
             connection.send_now(NOT_A_DEVICE)
             return
         line = self._open_line(connection, identity, device)
+        connection.on_message = line.receive
         try:
+            # Messages that were queued before now, and fragmented ones; the rest goes straight to the line.
             async for message in connection:
                 line.receive(message)
         except ConnectionClosed:

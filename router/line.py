@@ -50,6 +50,7 @@ SLOW_DEVICE_S = 3.0
 """A device whose socket takes nothing for so long is let go."""
 
 SLOW_DEVICE_CODE = 1013
+INTERNAL_ERROR = 1011
 
 
 class StreamSlot:
@@ -140,12 +141,20 @@ class Line:
             self._manners.offend(now)
             metrics.count("bad_messages", error.code)
             log.debug("bad_message", session=self.conversation.caller.session, code=error.code)
+        except Exception:  # the root of everything a device causes: our bug must end its line only
+            metrics.count("bad_messages", "internal")
+            self.log.exception("line_failed")
+            self.hang_up(INTERNAL_ERROR, "internal")
 
     def _receive_audio(self, message: bytes, now: float) -> None:
         packet = wire.unframe(self._framing, message)
         metrics.FRAMES_IN.inc()
         metrics.BYTES_IN.inc(len(packet))
-        self._run(self.conversation.audio(packet, now))
+        effects = self.conversation.audio(packet, now)
+        self._execute(effects)
+        # A frame that only went into the log moves deadlines to later, and later needs no new timer.
+        if any(type(effect) is not StreamAudio for effect in effects) or self._entry.at is None:
+            self._schedule()
 
     def _receive_text(self, text: str, now: float) -> None:
         message = wire.parse(text)
@@ -251,9 +260,12 @@ class Line:
             self._entry.set(self.conversation.next_due(time.monotonic()))
 
     def _run(self, effects: list[Effect]) -> None:
+        self._execute(effects)
+        self._schedule()
+
+    def _execute(self, effects: list[Effect]) -> None:
         for effect in effects:
             _EXECUTORS[type(effect)](self, effect)
-        self._schedule()
 
     def _send_text(self, effect: SendText) -> None:
         if self._is_closed:

@@ -40,7 +40,7 @@ from shared.errors import TransitionError
 from shared.ids import Role, WorkerId
 from shared.messages import Emotion, Input, OpenTts, Outcome, Segment, TtsCredit, TurnOver
 
-START_GAP_S = 0.08
+START_GAP_S = 0.06
 """Entering Speaking clears the device's decode queue a moment after `tts start`; frames before that are lost."""
 
 STOP_MARGIN_S = 0.24

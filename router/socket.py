@@ -2,6 +2,10 @@
 
 `send` of the library may wait; a router must never wait for a device. So frames are written at once, as the library's
 own `broadcast` does it, and the transport's write buffer is the limit: `on_writable(False)` above 16 KiB.
+
+A message that came in one piece goes straight to `on_message`, in the callback that read it: a queue and a task's
+wake-up for each would cost as much as all the rest. Fragmented ones, which no known device sends, take the library's
+way and come out of `async for`; their pieces may not be interleaved with other messages.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Event
 
 SEND_BUFFER_BYTES = 16 * 1024
@@ -21,6 +25,11 @@ SEND_BUFFER_BYTES = 16 * 1024
 
 WRITE_LIMIT_BYTES = 16 * 1024
 """In the process, above which the device counts as slow."""
+
+
+_WHOLE = frozenset({Opcode.TEXT, Opcode.BINARY})
+
+INVALID_DATA = 1007
 
 
 def _ignore(_: Any) -> None:
@@ -36,6 +45,8 @@ class DeviceSocket(ServerConnection):
         """When any byte of the device arrived last, pongs included."""
         self.on_pong: Callable[[bytes], None] = _ignore
         self.on_writable: Callable[[bool], None] = _ignore
+        self.on_message: Callable[[str | bytes], None] | None = None
+        """Set once the handshake is over; until then the library queues."""
         self.identity: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,9 +61,27 @@ class DeviceSocket(ServerConnection):
         super().data_received(data)
 
     def process_event(self, event: Event) -> None:
-        super().process_event(event)
-        if getattr(event, "opcode", None) is Opcode.PONG:
-            self.on_pong(bytes(event.data))  # type: ignore[union-attr]
+        if self.on_message is None or not isinstance(event, Frame):
+            super().process_event(event)
+        elif event.opcode in _WHOLE and event.fin:
+            self._deliver(event, self.on_message)
+        else:
+            super().process_event(event)
+            if event.opcode is Opcode.PONG:
+                self.on_pong(bytes(event.data))
+
+    def _deliver(self, frame: Frame, on_message: Callable[[str | bytes], None]) -> None:
+        data = bytes(frame.data)
+        if frame.opcode is Opcode.BINARY:
+            on_message(data)
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.protocol.fail(INVALID_DATA)
+            self.send_data()
+            return
+        on_message(text)
 
     def pause_writing(self) -> None:
         super().pause_writing()

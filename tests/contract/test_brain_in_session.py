@@ -203,7 +203,7 @@ async def test_turn_over_cancels_at_once(worlds: list[World], llm: FakeLlm) -> N
     await asyncio.wait_for(llm.asked.wait(), 5)
     router.over(1, "interrupted", played=0)
     await asyncio.wait_for(llm.left.wait(), 5)
-    assert router.segments(1) == router.reply_ends(1) == []
+    assert [*router.segments(1), *router.reply_ends(1)] == []
 
 
 @pytest.mark.parametrize(
@@ -401,19 +401,3 @@ async def test_scripted_sessions_hear_only_their_own(worlds: list[World]) -> Non
     routers = [world.connect(f"d{n}") for n in range(50)]
     said = await asyncio.gather(*(router.turn(1, f"w{n}") for n, router in enumerate(routers)))
     assert list(said) == [f"s{n + 1} says w{n} to d{n}." for n in range(50)]
-
-
-async def test_no_call_blocks_the_loop(worlds: list[World], llm: FakeLlm, caplog: pytest.LogCaptureFixture) -> None:
-    """The loop's debug mode finds no step over 50 ms, the first request of a model included."""
-    loop = asyncio.get_running_loop()
-    world = online(worlds, llm)
-    loop.slow_callback_duration = 0.05
-    loop.set_debug(True)
-    router = world.connect(mcp=FakeMcpDevice())
-    for gen, text in enumerate(("hello", "what time is it", "音量调到五十", "set volume to twenty"), 1):
-        await router.turn(gen, text)
-    llm.default = Script(status=401)
-    await router.turn(9, "set volume to thirty")
-    loop.set_debug(False)
-    slow = [record for record in caplog.records if "Executing" in record.getMessage()]
-    assert slow == []

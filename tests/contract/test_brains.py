@@ -96,7 +96,7 @@ async def bench(request: pytest.FixtureRequest, server: FakeLlm) -> AsyncIterato
         await bench.model.close()
 
 
-def only(*kinds: Kind) -> Any:
+def only(*kinds: Kind) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("bench", kinds, indirect=True)
 
 

@@ -1,4 +1,7 @@
-"""A service that sends back what it gets, for tests of the link. `python -m tests.fakes.echo_service RUN_DIR SLOT`."""
+"""A service that sends back what it gets, for tests of the link.
+
+`python -m tests.fakes.echo_service RUN_DIR SLOT METRICS_PORT [CAPACITY]` is a whole worker process.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,8 @@ class EchoService:
 def main() -> int:
     run_dir, slot, metrics_port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     settings = Settings(cluster=ClusterSettings(run_dir=run_dir, metrics_port=metrics_port))
-    return run(EchoService(), settings=settings, slot=slot, program="tts", drain_s=5.0)
+    capacity = int(sys.argv[4]) if len(sys.argv) > 4 else 8
+    return run(EchoService(capacity=capacity), settings=settings, slot=slot, program="tts", drain_s=60.0)
 
 
 if __name__ == "__main__":

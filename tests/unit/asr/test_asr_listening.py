@@ -317,7 +317,7 @@ async def test_twenty_ears_hear_only_themselves(service: AsrService) -> None:
     ]
     shifted = [packets(joined(silence(600 + 60 * number), say(TWO[number % 2]), silence(900))) for number in range(20)]
     for turn in range(max(map(len, shifted))):
-        for (stream, job), sent in zip(streams, shifted, strict=True):
+        for (_, job), sent in zip(streams, shifted, strict=True):
             if turn < len(sent):
                 job.on_audio(sent[turn])
         await asyncio.sleep(0)

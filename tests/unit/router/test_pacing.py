@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.pacing import FlowControlConfig, Pacer, TokenBucket, flow_control
+from router.pacing import GRID_S, FlowControlConfig, Pacer, TokenBucket, flow_control
 
 pytestmark = pytest.mark.unit
 
@@ -30,7 +30,7 @@ def test_the_lead_leaves_at_once_then_one_frame_a_duration() -> None:
     """Burst of 3, then one per 60 ms on an absolute grid."""
     pacer = started()
     assert run(pacer, 100.0) == 3
-    assert pacer.next_due(100.0) == pytest.approx(100.06)
+    assert pacer.next_due(100.0) == pytest.approx(100.06, abs=GRID_S)
     assert [run(pacer, 100.0 + 0.06 * step) for step in range(1, 6)] == [1] * 5
 
 
@@ -47,8 +47,10 @@ def test_a_late_tick_catches_up_without_drift() -> None:
     """Two ticks missed: the two frames leave together, and the grid is the old one."""
     pacer = started()
     run(pacer, 100.0)
+    due = pacer.next_due(100.0)
+    assert due is not None
     assert run(pacer, 100.13) == 2
-    assert pacer.next_due(100.13) == pytest.approx(100.18)
+    assert pacer.next_due(100.13) == pytest.approx(due + 0.12)
 
 
 def test_an_underrun_anchors_the_grid_anew() -> None:
@@ -99,7 +101,19 @@ def test_frames_are_never_ahead_of_real_time_by_more_than_the_lead(count: int) -
         assert due is not None
         now = max(now, due)
     expected = [100.0 + max(0, index - 2) * 0.06 for index in range(count)]
-    assert times == pytest.approx(expected, abs=1e-4)
+    assert times == pytest.approx(expected, abs=GRID_S + 1e-4)
+
+
+@given(starts=st.lists(st.floats(50.0, 60.0), min_size=2, max_size=20))
+def test_all_devices_are_due_on_common_steps(starts: list[float]) -> None:
+    """Whenever their replies began: one wake-up of the router serves many."""
+    for start in starts:
+        pacer = started(3, start)
+        run(pacer, start)
+        due = pacer.next_due(start)
+        assert due is not None
+        assert abs(due / GRID_S - round(due / GRID_S)) < 1e-3
+        assert start + 0.06 - GRID_S <= due + 1e-6 and due <= start + 0.06 + 1e-6
 
 
 def test_the_hard_limit_is_the_device_queue() -> None:

@@ -144,8 +144,8 @@ def die_with_parent(parent_pid: int, name: str) -> None:
         sys.exit(1)
 
 
-def serve(pipe: Pipe, module: DecoderModule) -> None:
-    """Until the parent closes the pipe. A decoder that raises ends the process: its state is unknown then."""
+def serve(pipe: Pipe, module: DecoderModule) -> int:
+    """Until the parent closes the pipe; the exit code. A decoder that raises ends it: its state is unknown then."""
     utterance = 0
     try:
         _, _, options = pipe.next()
@@ -156,13 +156,13 @@ def serve(pipe: Pipe, module: DecoderModule) -> None:
             utterance = message[1]
             worker.serve(message)
     except (EOFError, BrokenPipeError):
-        return
+        return 0
     except Exception as error:
         pipe.send(Word.FAILED, utterance, type(error).__name__)
-        raise SystemExit(1) from error
+        return 1
 
 
-def main(module_name: str, parent_pid: int) -> None:
+def main(module_name: str, parent_pid: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent(parent_pid, "asr-" + module_name.rpartition(".")[2].removesuffix("_decoder"))
@@ -171,8 +171,8 @@ def main(module_name: str, parent_pid: int) -> None:
     null_fd = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null_fd, 1)
     os.dup2(null_fd, 2)
-    serve(Pipe(0, write_fd), cast(DecoderModule, importlib.import_module(module_name)))
+    return serve(Pipe(0, write_fd), cast(DecoderModule, importlib.import_module(module_name)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

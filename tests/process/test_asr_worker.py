@@ -1,0 +1,267 @@
+"""A real asr worker process behind a real socket: join, listen, survive faults, drain; nothing heard is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.envelope import Kind, unpack_map
+from shared.ids import Role, WorkerId
+from shared.link import make_context
+from shared.messages import Abort, OpenAsr
+from shared.settings import router_endpoint
+from tests.fakes.link_rig import BareRouter, until
+from tests.fakes.ports import ClusterPorts
+from tests.fakes.speech import joined, packets, say, silence
+
+pytestmark = pytest.mark.process
+
+LOAD_TIMEOUT_S = 60.0
+CONFIG = """
+selected_module:
+  ASR: PocketSphinxASR
+ASR:
+  Script:
+    type: scripted
+    text: "marmalade {utterance} of {session}"
+  Stuck:
+    type: scripted
+    fail: sleep
+cluster:
+  asr:
+    recognisers: 2
+    final_timeout_s: 2
+log:
+  log_level: DEBUG
+"""
+SENTENCE = "what time is it"
+SECRET_WORDS = ("marmalade", SENTENCE)
+
+
+@dataclass
+class Rig:
+    """A worker process and the router it has joined."""
+
+    process: asyncio.subprocess.Process
+    router: BareRouter
+    worker: WorkerId
+    log: Path
+    sent: dict[int, int] = field(default_factory=dict)
+
+    def open(self, mode: str = "auto", **more: Any) -> int:
+        stream = len(self.sent) + 1
+        self.sent[stream] = 1
+        body = OpenAsr(session=f"s{stream}", mode=mode, position=0, utterance=0, **more)  # type: ignore[arg-type]
+        self.router.open(self.worker, stream, body)
+        return stream
+
+    def send(self, stream: int, sound: list[bytes]) -> None:
+        for packet in sound:
+            self.router.say(self.worker, Kind.AUDIO, stream, self._seq(stream), packet)
+
+    def finish(self, stream: int) -> None:
+        self.router.say(self.worker, Kind.END, stream, self._seq(stream))
+
+    def abort(self, stream: int) -> None:
+        self.router.say(self.worker, Kind.ABORT, stream, self._seq(stream), Abort("test"))
+
+    def events(self, stream: int, name: str) -> list[dict[str, Any]]:
+        maps = [unpack_map(body) for number, _, body in self._of(Kind.EVENT) if number == stream]
+        return [one for one in maps if one["name"] == name]
+
+    async def event(self, stream: int, name: str) -> dict[str, Any]:
+        await until(lambda: self.events(stream, name), 30)
+        return self.events(stream, name)[0]
+
+    async def end(self, stream: int) -> tuple[Kind, dict[str, Any]]:
+        await until(lambda: self._ends(stream), 30)
+        assert len(self._ends(stream)) == 1
+        return self._ends(stream)[0]
+
+    async def heard(self, sound: list[bytes], **more: Any) -> str:
+        stream = self.open(**more)
+        self.send(stream, sound)
+        self.finish(stream)
+        kind, body = await self.end(stream)
+        assert kind is Kind.DONE, body
+        return str(self.events(stream, "final")[0]["text"])
+
+    def beats(self) -> int:
+        return len(self._of(Kind.BEAT))
+
+    def threads(self) -> set[str]:
+        return {task.name for task in Path(f"/proc/{self.process.pid}/task").iterdir()}
+
+    def children(self) -> list[int]:
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+    def _ends(self, stream: int) -> list[tuple[Kind, dict[str, Any]]]:
+        kinds = (Kind.DONE, Kind.ERROR)
+        return [(kind, unpack_map(body)) for kind in kinds for number, _, body in self._of(kind) if number == stream]
+
+    def _seq(self, stream: int) -> int:
+        self.sent[stream] += 1
+        return self.sent[stream] - 1
+
+    def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
+        return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
+
+
+@asynccontextmanager
+async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts) -> AsyncIterator[Rig]:
+    (data_dir / ".config.yaml").write_text(CONFIG)
+    log = data_dir / "worker.log"
+    context = make_context()
+    router = BareRouter(context, router_endpoint(run_dir, 0, Role.ASR))
+    environment = os.environ | ports.environment()
+    environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
+    environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "workers.asr", "--slot", "0", env=environment, stdout=file, stderr=file
+        )
+    keeper = None
+    try:
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            worker = await router.until_joined()
+        rig = Rig(process, router, worker, log)
+        keeper = asyncio.create_task(keep_alive(rig), name="ping-worker")
+        yield rig
+    except BaseException:
+        print(log.read_text())  # noqa: T201 - shown by pytest with the failure
+        raise
+    finally:
+        if keeper:
+            keeper.cancel()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        router.link.close()
+        context.term()
+
+
+async def keep_alive(rig: Rig) -> None:
+    """A router that falls silent is left by its workers."""
+    while True:
+        rig.router.ping(rig.worker)
+        await asyncio.sleep(0.5)
+
+
+def spoken(text: str = SENTENCE) -> list[bytes]:
+    return packets(joined(silence(600), say(text), silence(900)))
+
+
+async def test_a_worker_listens_survives_faults_and_drains(
+    run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts
+) -> None:
+    """One life of a process, from its join to exit 0."""
+    async with worker_process(run_dir, tmp_path, cluster_ports) as rig:
+        # Speech becomes text, in every mode, with partials on the way.
+        for mode in ("auto", "realtime", "manual"):
+            assert await rig.heard(spoken(), mode=mode) == SENTENCE
+        assert rig.events(1, "partial") and rig.events(1, "speech_start")
+
+        # An abort is answered once, and nothing follows it.
+        aborted = rig.open()
+        rig.send(aborted, spoken()[:25])
+        await rig.event(aborted, "speech_start")
+        rig.abort(aborted)
+        assert (await rig.end(aborted))[1]["aborted"] is True
+
+        # Sixty ears at once take no thread and no child more than none.
+        threads, children = rig.threads(), rig.children()
+        assert len(children) == 2
+        ears = [rig.open(engine="Script") for _ in range(60)]
+        for packet in packets(silence(1200)):
+            for ear in ears:
+                rig.send(ear, [packet])
+        assert rig.threads() == threads and rig.children() == children
+        for ear in ears:
+            rig.finish(ear)
+        assert {(await rig.end(ear))[0] for ear in ears} == {Kind.DONE}
+        assert rig.threads() == threads
+
+        # A recogniser that hangs fails its own stream; beats and the others go on.
+        stuck, beats = rig.open(engine="Stuck"), rig.beats()
+        rig.send(stuck, spoken())
+        for number in range(3):
+            assert (await rig.heard(spoken(), engine="Script")).startswith("marmalade 0"), number
+        kind, body = await rig.end(stuck)
+        assert (kind, body["code"], body["retryable"]) == (Kind.ERROR, "asr_timeout", True)
+        assert rig.beats() >= beats + 3
+
+        # A recogniser that is killed in an utterance fails that one only, and is replaced.
+        victim = rig.open("manual")
+        rig.send(victim, spoken())
+        await rig.event(victim, "partial")
+        for pid in rig.children():
+            os.kill(pid, signal.SIGKILL)
+        kind, body = await rig.end(victim)
+        assert (kind, body["code"], body["retryable"]) == (Kind.ERROR, "engine_died", True)
+        await until(lambda: len(rig.children()) == 2 and not set(rig.children()) & set(children), 30)
+        await until_heard(rig)
+
+        # A drain finishes what is open.
+        last = rig.open("manual")
+        rig.send(last, spoken())
+        await rig.event(last, "partial")
+        left = rig.children()
+        rig.process.send_signal(signal.SIGTERM)
+        rig.finish(last)
+        assert (await rig.end(last))[0] is Kind.DONE
+        assert rig.events(last, "final")[0]["text"] == SENTENCE
+        assert await asyncio.wait_for(rig.process.wait(), 20) == 0
+        assert not any(is_running(pid) for pid in left)
+        assert_clean(rig.log.read_text())
+
+
+async def until_heard(rig: Rig) -> None:
+    """A successor may not be warm yet."""
+    async with asyncio.timeout(30):
+        while True:
+            stream = rig.open()
+            rig.send(stream, spoken())
+            rig.finish(stream)
+            kind, _ = await rig.end(stream)
+            if kind is Kind.DONE:
+                assert rig.events(stream, "final")[0]["text"] == SENTENCE
+                return
+
+
+async def test_children_die_with_a_killed_worker(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts) -> None:
+    """kill -9 of the worker leaves no recogniser behind, not even one at work."""
+    async with worker_process(run_dir, tmp_path, cluster_ports) as rig:
+        stream = rig.open("manual")
+        rig.send(stream, spoken() * 5)
+        children = rig.children()
+        assert len(children) == 2
+        rig.process.kill()
+        await rig.process.wait()
+        await until(lambda: not any(is_running(pid) for pid in children), 10)
+
+
+def is_running(pid: int) -> bool:
+    """A zombie that nobody has waited for yet is dead."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def assert_clean(log: str) -> None:
+    """Nothing heard is in a DEBUG log, no exception was raised, and after the start no callback held the loop."""
+    assert not [word for word in SECRET_WORDS if word in log]
+    assert "Traceback" not in log
+    _, _, running = log.partition("worker_started")
+    slow = [line for line in running.splitlines() if "took" in line and "Executing" in line]
+    assert not [line for line in slow if "WorkerProcess.live" not in line]
