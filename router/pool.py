@@ -13,9 +13,10 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum, StrEnum
 from hashlib import blake2b
+from typing import Any
 
 from shared.beat import (
     PING_IDLE_S,
@@ -113,6 +114,11 @@ class Worker:
 
     def has_engine(self, engine: str | None) -> bool:
         return engine is None or engine in self.beat.caps.get("engines", ())
+
+    def describe(self) -> dict[str, Any]:
+        """For people and dashboards."""
+        own = {"id": self.id, "state": self.state.value, "reserved": self.reserved, "load": self.load}
+        return asdict(self.beat) | own | {"ours": len(self.held)}
 
     @property
     def label(self) -> str:

@@ -129,7 +129,8 @@ class PoolLink:
         self._link.kick()
 
     def say_goodbye(self) -> None:
-        """Every worker drops our streams now, not when it misses our PINGs."""
+        """Every worker drops our streams now, not when it misses our PINGs. From here on nobody is listened to."""
+        self._is_closed = True
         for worker in self._lanes:
             self._link.send(worker, pack_head(Kind.LEAVE), None)
 
@@ -164,6 +165,8 @@ class PoolLink:
     # Receiving
 
     def _on_message(self, worker: WorkerId, head: Head, body: bytes) -> None:
+        if self._is_closed:
+            return
         if head.kind == Kind.BEAT:
             self._on_beat(worker, body)
         elif self.pool.on_heard(worker, self._loop.time()):
@@ -240,7 +243,7 @@ class PoolLink:
             self._bury(worker, "unreachable")
 
     def _bury(self, worker: WorkerId, cause: str) -> None:
-        removed = self.pool.remove(worker)
+        removed = None if self._is_closed else self.pool.remove(worker)
         if removed is None:
             return
         del self._lanes[worker]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,6 @@ import structlog
 import zmq
 
 from router.metrics_link import (
-    OWNER_ERRORS,
     POOL_EXHAUSTED,
     POOL_REJECTS,
     STREAM_FAILURES,
@@ -29,10 +27,11 @@ from router.metrics_link import (
     STREAMS_OPENED,
     STREAMS_WAITING,
 )
-from router.pool import BeatNews, Choose, Pool, Shortage, Wish, Worker
+from router.pool import BeatNews, Choose, Pool, Shortage, Wish
 from router.pool_link import PoolLink
 from router.stream_ref import DrainWatcher, RefState, StreamOwner, StreamRef
 from router.streams import TERMINATORS, Refusal, Row, StreamTable
+from router.teller import Teller
 from shared.beat import LATE_TICK_S, TICK_S
 from shared.envelope import MAX_BODY_BYTES, Head, Kind, unpack_map
 from shared.errors import WorkerProtocolError
@@ -72,7 +71,7 @@ class Switchboard:
         self._links: dict[Role, PoolLink] = {}
         self._table: StreamTable[StreamRef] = StreamTable()
         self._waiting: dict[Role, dict[StreamRef, None]] = {role: {} for role in endpoints}
-        self._untold: deque[tuple[StreamRef, Callable[..., None], tuple[Any, ...]]] = deque()
+        self._teller = Teller()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tick_due_s = 0.0
@@ -116,7 +115,7 @@ class Switchboard:
                 self._lose(ref, "closing", retryable=False)
         for row in self._table.rows():
             self._fail(row, "closing", retryable=False)
-        self._tell()
+        self._teller.tell()
         for link in self._links.values():
             link.say_goodbye()
         await asyncio.sleep(LAST_WORDS_S)
@@ -135,7 +134,7 @@ class Switchboard:
                 role.value: {
                     "ready": pool.has_had_worker,
                     "waiting": len(self._waiting[role]),
-                    "workers": [_describe(worker) for worker in pool.workers()],
+                    "workers": [worker.describe() for worker in pool.workers()],
                 }
                 for role, pool in self._pools.items()
             },
@@ -193,7 +192,7 @@ class Switchboard:
         ref.state = RefState.PLACED
         if ref.first_open_s is None:
             ref.first_open_s = self._loop.time()
-            self._post(ref, ref.owner.on_opened, ref)
+            self._teller.post(ref, ref.owner.on_opened, ref)
         early, ref.early = ref.early, []
         for kind, body in early:
             self.send_control(ref, kind, body)
@@ -277,7 +276,7 @@ class Switchboard:
     # What a PoolLink tells
 
     def on_stream_message(self, role: Role, worker: WorkerId, head: Head, body: bytes) -> None:
-        self._tell()
+        self._teller.tell()
         if head.kind in TERMINATORS and self._pools[role].on_ended(worker, head.stream):
             self._dispatch(role, worker, head, body)
             self._serve_waiting(role)
@@ -291,7 +290,7 @@ class Switchboard:
         elif news is BeatNews.DRAINING:
             for row in self._table.of_worker(worker):
                 if isinstance(row.owner.owner, DrainWatcher):
-                    self._post(row.owner, row.owner.owner.on_draining, row.owner)
+                    self._teller.post(row.owner, row.owner.owner.on_draining, row.owner)
         self._serve_waiting(role)
 
     def on_worker_gone(self, role: Role, worker: WorkerId, cause: str) -> None:
@@ -304,7 +303,7 @@ class Switchboard:
         if isinstance(row, Refusal):
             self._on_refused_message(role, worker, head.stream, row)
         elif head.kind == Kind.AUDIO:
-            self._call(row.owner, row.owner.owner.on_audio, row.owner, body)
+            self._teller.call(row.owner, row.owner.owner.on_audio, row.owner, body)
         elif head.kind == Kind.EVENT:
             self._on_map(row, row.owner.owner.on_event, body)
         elif head.kind == Kind.CREDIT:
@@ -329,7 +328,7 @@ class Switchboard:
         except WorkerProtocolError:
             self._fail(row, "bad_body", retryable=False)
             return
-        self._call(row.owner, call, row.owner, value)
+        self._teller.call(row.owner, call, row.owner, value)
 
     def _on_done(self, row: Row[StreamRef], body: bytes) -> None:
         ref = row.owner
@@ -339,7 +338,7 @@ class Switchboard:
             self._lose(ref, "bad_body", retryable=False)
             return
         ref.state = RefState.ENDED
-        self._call(ref, ref.owner.on_done, ref, done)
+        self._teller.call(ref, ref.owner.on_done, ref, done)
 
     def _on_error(self, row: Row[StreamRef], body: bytes) -> None:
         ref = row.owner
@@ -380,31 +379,7 @@ class Switchboard:
         self._stop_waiting(ref)
         ref.state = RefState.ENDED
         STREAM_FAILURES.labels(ref.role, cause).inc()
-        self._post(ref, ref.owner.on_lost, ref, cause, retryable)
-
-    # Telling owners
-
-    def _post(self, ref: StreamRef, call: Callable[..., None], *arguments: Any) -> None:
-        if not self._untold:
-            asyncio.get_running_loop().call_soon(self._tell)
-        self._untold.append((ref, call, arguments))
-
-    def _tell(self) -> None:
-        # What is posted meanwhile is told in the next turn of the loop, not in this one.
-        for _ in range(len(self._untold)):
-            ref, call, arguments = self._untold.popleft()
-            self._call(ref, call, *arguments)
-        if self._untold:
-            asyncio.get_running_loop().call_soon(self._tell)
-
-    def _call(self, ref: StreamRef, call: Callable[..., None], *arguments: Any) -> None:
-        if ref.is_silenced:
-            return
-        try:
-            call(*arguments)
-        except Exception:  # an owner's root: its bug must not stop the socket that all others share
-            OWNER_ERRORS.labels(ref.role).inc()
-            log.exception("stream_owner_raised", stream=ref.id, role=ref.role)
+        self._teller.post(ref, ref.owner.on_lost, ref, cause, retryable)
 
     # Clock
 
@@ -437,28 +412,3 @@ class Switchboard:
         if self._context is not None:
             self._context.term()
             self._context = None
-
-
-def _describe(worker: Worker) -> dict[str, Any]:
-    beat = worker.beat
-    return {
-        "id": worker.id,
-        "role": beat.role,
-        "slot": beat.slot,
-        "incarnation": beat.incarnation,
-        "state": worker.state.value,
-        "capacity": beat.capacity,
-        "active": beat.active,
-        "reserved": worker.reserved,
-        "load": worker.load,
-        "ours": len(worker.held),
-        "draining": beat.draining,
-        "lag_ms": beat.lag_ms,
-        "stalled_ms": beat.stalled_ms,
-        "epoch": beat.epoch,
-        "proto": beat.proto,
-        "pid": beat.pid,
-        "host": beat.host,
-        "metrics_port": beat.metrics_port,
-        "caps": beat.caps,
-    }

@@ -16,7 +16,7 @@ from shared.envelope import PROTO, Head, Kind, pack_head, unpack_head, unpack_ma
 from shared.ids import Role, StreamId, WorkerId
 from shared.link import HIGH_WATER_MESSAGES, RouterLink, SendOutcome, WorkerLink, make_context
 from shared.messages import Beat, Body, Error, Ping
-from shared.worker import WorkerRuntime
+from shared.runtime import WorkerRuntime
 from tests.fakes.echo_service import EchoOpen, EchoService
 from tests.fakes.recording_owner import PATIENCE_S, RecordingOwner
 

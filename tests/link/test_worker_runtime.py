@@ -10,7 +10,7 @@ from router.switchboard import Switchboard
 from shared.envelope import Kind, unpack_map
 from shared.ids import Role, WorkerId
 from shared.messages import Abort, AsrCredit
-from shared.worker import WorkerRuntime
+from shared.runtime import WorkerRuntime
 from tests.fakes.echo_service import EchoOpen, EchoService
 from tests.fakes.link_rig import BareRouter, LinkRig, until, workers_of
 from tests.fakes.recording_owner import RecordingOwner

@@ -98,8 +98,8 @@ class Rig:
     def beats(self) -> int:
         return len(self._of(Kind.BEAT))
 
-    def threads(self) -> set[str]:
-        return {task.name for task in Path(f"/proc/{self.process.pid}/task").iterdir()}
+    def threads(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
 
     def children(self) -> list[int]:
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
@@ -206,6 +206,8 @@ async def test_a_worker_listens_survives_faults_and_drains(
         await rig.event(victim, "partial")
         for pid in rig.children():
             os.kill(pid, signal.SIGKILL)
+        await until(lambda: "recogniser_lost" in rig.log.read_text(), 30)
+        rig.send(victim, packets(silence(60)))
         kind, body = await rig.end(victim)
         assert (kind, body["code"], body["retryable"]) == (Kind.ERROR, "engine_died", True)
         await until(lambda: len(rig.children()) == 2 and not set(rig.children()) & set(children), 30)
