@@ -55,6 +55,12 @@ class SendOutcome(Enum):
     """The peer is gone. Nothing was sent."""
 
 
+# Plain integers: the flags' own enum arithmetic costs more than the send.
+_LAST = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_POLLIN = int(zmq.POLLIN)
+
+
 class LoopSocket:
     """One ZeroMQ socket read by the running loop."""
 
@@ -80,7 +86,9 @@ class LoopSocket:
         if self._is_closed:
             return SendOutcome.UNREACHABLE
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK)
+            for part in parts[:-1]:
+                self._socket.send(part, _MORE)
+            self._socket.send(parts[-1], _LAST)
         except zmq.Again:
             # Whoever retries at each drain must not be told of this re-check, or it would spin on the full peer.
             self._recheck()
@@ -91,7 +99,9 @@ class LoopSocket:
                 raise
             self._recheck()
             return SendOutcome.UNREACHABLE
-        self.kick()
+        # A send may consume the descriptor's edge (pyzmq#199, #1208). Asking is cheaper than a fruitless receive.
+        if self._socket.getsockopt(zmq.EVENTS) & _POLLIN:
+            self.kick()
         return SendOutcome.SENT
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
