@@ -16,7 +16,6 @@ The gateway feeds events with `now` and executes the returned effects in order; 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,7 +108,7 @@ class Conversation:
     _session_deaths: int = 0
     _session_moves: bool = False
     """Its worker drains: another one takes over when the turn has ended."""
-    _pending: deque[Body] = field(default_factory=deque)
+    _pending: list[Body] = field(default_factory=list)
     _failures: int = 0
     _active_at: float = 0.0
     _closing: bool = False
@@ -525,7 +524,7 @@ class Conversation:
             if untouched and not hopeless:
                 resume = turn.input
                 # The resume carries the input; a copy still waiting in the queue would ask it twice.
-                self._pending = deque(body for body in self._pending if body != turn.input)
+                self._pending = [body for body in self._pending if body != turn.input]
                 out += self._spoken(self.mouth.begin_again(now), now)
             else:
                 prompt = "busy" if cause in ("busy", "no_worker") else "apology"

@@ -168,8 +168,8 @@ class Mouth:
     """Of canned prompts: the language of the last input."""
     deterministic: bool = False
     """The tts worker's engines give the same frames for the same text again."""
-    _jobs: deque[Job] = field(default_factory=deque)
-    _waiting: deque[Segment] = field(default_factory=deque)
+    _jobs: list[Job] = field(default_factory=list)
+    _waiting: list[Segment] = field(default_factory=list)
     _spoken: list[tuple[int, int, int]] = field(default_factory=list)
     """(segment, frames sent, frames it has) of the segments that left the job queue, in order."""
     _key_count: int = 0
@@ -249,7 +249,7 @@ class Mouth:
         if turn is None:
             return []
         out = [effect for job in self._jobs for effect in self._abandon(job, "session_lost")]
-        self._jobs = deque(job for job in self._jobs if job.segment is None)
+        self._jobs = [job for job in self._jobs if job.segment is None]
         self._waiting.clear()
         turn.segments.clear()
         turn.text_bytes = 0
@@ -281,7 +281,7 @@ class Mouth:
         self._waiting.clear()
         silent = [job for job in self._jobs if not job.frames]
         out = [effect for job in silent for effect in self._abandon(job, reason)]
-        self._jobs = deque(job for job in self._jobs if job.frames)
+        self._jobs = [job for job in self._jobs if job.frames]
         return [*out, *self.say_prompt(prompt, now), *self._advance(now)]
 
     # From the tts workers
@@ -509,11 +509,11 @@ class Mouth:
 
     def _advance_jobs(self, now: float) -> MouthOut:
         while self._jobs and self._jobs[0].exhausted:
-            job = self._jobs.popleft()
+            job = self._jobs.pop(0)
             self._spoken.append((job.n, job.sent, job.sent))
         out: MouthOut = []
         while len(self._jobs) < 2 and self._waiting:
-            segment = self._waiting.popleft()
+            segment = self._waiting.pop(0)
             job = Job(segment.n, segment.display, None, segment=segment)
             self._jobs.append(job)
             out.append(self._open(job, now))

@@ -23,11 +23,6 @@ FAILURES = Counter("xz_asr_failures", "Utterances that failed", ["code"])
 VAD_BATCH_SIZE = Histogram("xz_vad_batch_size", "Windows in one run of the model", buckets=(1, 2, 4, 8, 16, 32, 64))
 VAD_FAILURES = Counter("xz_vad_failures", "Batches that raised")
 VAD_NOT_FINITE = Counter("xz_vad_not_finite", "Windows whose probability was not a number")
-VAD_END_DELAY_SECONDS = Histogram(
-    "xz_vad_end_delay_seconds",
-    "Last voiced window to the decision that speech is over, in audio time",
-    buckets=(0.1, 0.2, 0.3, 0.5, 0.7, 1, 2),
-)
 
 RECOGNISERS_BUSY = Gauge("xz_asr_recognisers_busy", "Recognisers at work on an utterance")
 RECOGNISERS_REPLACED = Counter("xz_asr_recognisers_replaced", "Recognisers thrown away and made anew", ["reason"])

@@ -6,13 +6,12 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgpack
 import pytest
 
-from workers.asr.engines.child import DecoderModule, Pipe, Word, serve
+from workers.asr.engines.child import Pipe, Word, serve
 
 pytestmark = pytest.mark.unit
 
@@ -66,8 +65,7 @@ class Decoder:
 def child(decoder: Decoder) -> Iterator[Ends]:
     """The child's loop in a thread of this process; at the end its parent is gone and it must have left."""
     ends = Ends()
-    module = cast(DecoderModule, SimpleNamespace(make_decoder=lambda options: decoder))
-    thread = threading.Thread(target=serve, args=(ends.pipe, module), name="child")
+    thread = threading.Thread(target=serve, args=(ends.pipe, lambda options: decoder), name="child")
     thread.start()
     ends.send((Word.OPTIONS, 0, {}))
     assert ends.answers(Word.READY) == [(Word.READY, 0, None)]

@@ -19,8 +19,9 @@ import select
 import signal
 import sys
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import msgpack
 
@@ -58,10 +59,7 @@ class Decoder(Protocol):
     def cancel(self) -> None: ...
 
 
-class DecoderModule(Protocol):
-    def make_decoder(self, options: dict[str, Any]) -> Decoder: ...
-
-
+MakeDecoder = Callable[[dict[str, Any]], Decoder]
 Message = tuple[int, int, Any]
 
 
@@ -144,12 +142,12 @@ def die_with_parent(parent_pid: int, name: str) -> None:
         sys.exit(1)
 
 
-def serve(pipe: Pipe, module: DecoderModule) -> int:
+def serve(pipe: Pipe, make_decoder: MakeDecoder) -> int:
     """Until the parent closes the pipe; the exit code. A decoder that raises ends it: its state is unknown then."""
     utterance = 0
     try:
         _, _, options = pipe.next()
-        worker = Worker(pipe, module.make_decoder(options))
+        worker = Worker(pipe, make_decoder(options))
         pipe.send(Word.READY, 0)
         while True:
             message = pipe.next()
@@ -162,6 +160,11 @@ def serve(pipe: Pipe, module: DecoderModule) -> int:
         return 1
 
 
+def load(module_name: str, options: dict[str, Any]) -> Decoder:
+    decoder: Decoder = importlib.import_module(module_name).make_decoder(options)
+    return decoder
+
+
 def main(module_name: str, parent_pid: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -171,7 +174,7 @@ def main(module_name: str, parent_pid: int) -> int:
     null_fd = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null_fd, 1)
     os.dup2(null_fd, 2)
-    return serve(Pipe(0, write_fd), cast(DecoderModule, importlib.import_module(module_name)))
+    return serve(Pipe(0, write_fd), lambda options: load(module_name, options))
 
 
 if __name__ == "__main__":
