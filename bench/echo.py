@@ -2,8 +2,8 @@
 
     python -m bench.echo --devices 20 --seconds 20
 
-Prints the CPU time that the echo server spends per frame pair (one in, one out). Few frames a second cost more each than
-many: every one wakes the process up. So compare at the number of devices that the router has.
+Prints the CPU time that the echo server spends per frame pair (one in, one out). Few frames a second cost more each
+than many: every one wakes the process up. So compare at the number of devices that the router has.
 """
 
 from __future__ import annotations

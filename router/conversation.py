@@ -16,27 +16,20 @@ The gateway feeds events with `now` and executes the returned effects in order; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from router import wire
-from router.ear import (
-    Ear,
-    EarState,
-    Heard,
-    ListenProfile,
-    SpeechBegan,
-    SpeechConfirmed,
-    SpeechVanished,
-    Transcript,
-    UtteranceFailed,
-)
+from router.ear import Ear, EarState, ListenProfile
 from router.ear import Outcome as EarOut
 from router.echo import is_echo
-from router.effects import CloseDevice, Count, Effect, EndStream, OpenStream, SendText, StreamEvent, StreamKey
-from router.mouth import Mouth, MouthOut, MouthState, MouthTimeouts, Prompts, TurnEnded
+from router.effects import CloseDevice, Count, Effect, SendText, StreamKey
+from router.heard import Heard, SpeechBegan, SpeechConfirmed, SpeechVanished, Transcript, UtteranceFailed
+from router.mouth import Mouth, MouthState, MouthTimeouts, Prompts
 from router.pacing import FlowControlConfig, Pacer
+from router.session_stream import Caller, SessionStream
+from router.turn import MouthOut, TurnEnded
+from router.worker_events import AsrEvent, decode_event
 from shared.errors import WorkerProtocolError
 from shared.ids import Role, WorkerId
 from shared.messages import (
@@ -53,7 +46,6 @@ from shared.messages import (
     Interrupt,
     Interruption,
     Mode,
-    OpenSession,
     Partial,
     Profile,
     ReplyEnd,
@@ -71,22 +63,10 @@ PROFILE_WAIT_S = 1.5
 LISTENING_AUDIO_S = 5.0
 """A device that sent audio so recently is listening, and hears a farewell; any other is just closed."""
 
-MAX_PENDING_EVENTS = 64
-MAX_SESSION_DEATHS = 2
 FAILED_TURNS = 2
 """So many failed turns in a row end the connection."""
 
 BUSY_CODE = 1013
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is on the line, as known from the request."""
-
-    session: str
-    device: str
-    client: str = ""
-    address: str = ""
 
 
 @dataclass(slots=True)
@@ -97,18 +77,11 @@ class Conversation:
     began_at: float
     ear: Ear = field(init=False)
     mouth: Mouth = field(init=False)
-    features: dict[str, Any] = field(default_factory=dict)
+    session: SessionStream = field(init=False)
     mode: Mode = "auto"
     _hello: wire.Hello | None = None
     _profile_due: float | None = None
     _interruption: Interruption | None = None
-    _session_key: StreamKey | None = None
-    _session_count: int = 0
-    _session_placed: bool = False
-    _session_deaths: int = 0
-    _session_moves: bool = False
-    """Its worker drains: another one takes over when the turn has ended."""
-    _pending: list[Body] = field(default_factory=list)
     _failures: int = 0
     _active_at: float = 0.0
     _closing: bool = False
@@ -126,6 +99,7 @@ class Conversation:
         )
         pacer = Pacer(settings.lead_frames, FlowControlConfig(capacity_frames=settings.device_buffer_frames))
         self.mouth = Mouth(self.caller.session, self.prompts, timeouts, pacer)
+        self.session = SessionStream(self.caller)
         self._active_at = self.began_at
 
     def __repr__(self) -> str:
@@ -155,7 +129,7 @@ class Conversation:
             case wire.AbortReply(reason):
                 return self._on_abort(reason, now)
             case wire.ForSession(body):
-                return [*self._ensure_session(), *self._tell(FromDevice(body))]
+                return [*self._ensure_session(), *self.session.tell(FromDevice(body))]
             case wire.PingText():
                 self._active_at = now
                 return []
@@ -182,7 +156,7 @@ class Conversation:
         if self._hello is not None:
             return out
         self._hello = hello
-        self.features = hello.features
+        self.session.features = hello.features
         profile = self.ear.profile
         profile.format, profile.sample_rate, profile.frame_ms = hello.format, hello.sample_rate, hello.frame_ms
         return [*out, *self._ensure_session(now)]
@@ -231,9 +205,7 @@ class Conversation:
         self._closing = True
         out = self._heard(self.ear.close(), now)
         out += self._spoken(self.mouth.kill("close", now), now)
-        if self._session_key is not None:
-            out.append(EndStream(self._session_key))
-        return out
+        return out + self.session.end()
 
     def leave(self, code: int, reason: str, now: float) -> list[Effect]:
         """The router wants to go: close as soon as nobody speaks."""
@@ -250,7 +222,7 @@ class Conversation:
                 self.mouth.opened(key, worker, now, deterministic=deterministic)
                 return []
             case Role.SESSION:
-                return self._session_opened(key)
+                return self.session.opened(key)
 
     def stream_audio(self, key: StreamKey, packet: bytes, now: float) -> list[Effect]:
         return self._spoken(self.mouth.frame(key, packet, now), now)
@@ -260,14 +232,49 @@ class Conversation:
 
     def stream_event(self, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
         """Raises WorkerProtocolError for a body that is not what its name promises."""
-        name = body.get("name")
-        handlers = _ASR_EVENTS if key.role == Role.ASR else _SESSION_EVENTS
-        handler = handlers.get(name) if isinstance(name, str) else None
-        if handler is None:
-            return [Count("unknown_events", key.role)]
-        if key.role == Role.SESSION and key != self._session_key:
-            return [Count("stale", "event")]
-        return handler(self, key, body, now)
+        event = decode_event(key.role, body)
+        match event:
+            case None:
+                return [Count("unknown_events", key.role)]
+            case SpeechStart() | SpeechHeld() | Partial() | SpeechEnd() | Final():
+                return self._heard(self._asr_event(key, event, now), now)
+            case _ if key != self.session.key:
+                return [Count("stale", "event")]
+            case _:
+                return self._session_event(event, now)
+
+    def _asr_event(self, key: StreamKey, event: AsrEvent, now: float) -> EarOut:
+        match event:
+            case SpeechStart():
+                return self.ear.speech_start(key, event.position, event.utterance)
+            case SpeechHeld() | Partial():
+                return self.ear.speech_goes_on(key, event.position)
+            case SpeechEnd():
+                return self.ear.speech_end(key, event.position, now)
+            case Final():
+                return self.ear.final(key, event, now)
+
+    def _session_event(self, event: Body, now: float) -> list[Effect]:
+        match event:
+            case Profile():
+                return self._on_profile(event, now)
+            case Segment():
+                return self._spoken(self.mouth.segment(event, now), now)
+            case Emotion():
+                return self._spoken(self.mouth.emotion(event), now)
+            case ReplyEnd():
+                return self._spoken(self.mouth.reply_end(event.gen, event.stats, now), now)
+            case Interrupt():
+                return self._on_interrupt(event.gen, now)
+            case CloseAfter():
+                self.mouth.close_after(event.gen)
+                return []
+            case ToDevice():
+                return self._on_to_device(event.message)
+            case Effects():
+                return self._on_effects(event)
+            case _:
+                return [Count("unknown_events", Role.SESSION)]
 
     def stream_done(self, key: StreamKey, now: float) -> list[Effect]:
         match key.role:
@@ -298,16 +305,11 @@ class Conversation:
             case Role.TTS:
                 return []
             case Role.SESSION:
-                self._session_moves = key == self._session_key
+                self.session.is_leaving = key == self.session.key
                 return self._move_session_if_quiet()
 
     def _move_session_if_quiet(self) -> list[Effect]:
-        if not self._session_moves or self.mouth.state != MouthState.SILENT or self._session_key is None:
-            return []
-        self._session_moves = False
-        # END commits; the new worker takes the dialogue over from there.
-        left = EndStream(self._session_key)
-        return [left, Count("stream_moves", "session"), self._open_session(frozenset(), None)]
+        return self.session.move() if self.mouth.state == MouthState.SILENT else []
 
     # Time
 
@@ -391,7 +393,7 @@ class Conversation:
         if self.settings.interruption is not None:
             return self.settings.interruption
         # With echo cancelled on the server only, the device's own voice is still in its microphone.
-        return "vad" if self.mode == "realtime" and not self.features.get("aec") else "transcript"
+        return "vad" if self.mode == "realtime" and not self.session.features.get("aec") else "transcript"
 
     def _on_transcript(self, heard: Transcript, now: float) -> list[Effect]:
         self._active_at = now
@@ -442,7 +444,7 @@ class Conversation:
             return out
         if self.mouth.turn is not None:
             self.mouth.turn.told = True
-        return [*out, *self._ensure_session(), *self._tell(turn_input)]
+        return [*out, *self._ensure_session(), *self.session.tell(turn_input)]
 
     def _spoken(self, outcome: MouthOut, now: float) -> list[Effect]:
         out: list[Effect] = []
@@ -458,7 +460,7 @@ class Conversation:
         self._active_at = now
         out: list[Effect] = [Count("turns", over.outcome)]
         if turn.told:
-            out += self._tell(over)
+            out += self.session.tell(over)
         self.ear.rearm()
         self._failures = self._failures + 1 if over.outcome == "failed" else 0
         if turn.apology == "busy":
@@ -482,71 +484,35 @@ class Conversation:
     # The session stream
 
     def _ensure_session(self, now: float | None = None) -> list[Effect]:
-        if self._session_key is not None or self._closing:
+        if self.session.key is not None or self._closing:
             return []
         if now is not None and not self.ear.ready:
             self._profile_due = now + PROFILE_WAIT_S
-        return [self._open_session(frozenset(), None)]
-
-    def _open_session(self, exclude: frozenset[WorkerId], resume: Input | None) -> OpenStream:
-        self._session_count += 1
-        self._session_key = StreamKey(Role.SESSION, self._session_count)
-        self._session_placed = False
-        caller = self.caller
-        body = OpenSession(caller.session, caller.device, caller.client, caller.address, self.features, resume)
-        return OpenStream(self._session_key, body, exclude=exclude)
-
-    def _session_opened(self, key: StreamKey) -> list[Effect]:
-        if key != self._session_key:
-            return []
-        self._session_placed = True
-        out: list[Effect] = [StreamEvent(key, body) for body in self._pending]
-        self._pending.clear()
-        return out
+        return [self.session.open()]
 
     def _session_lost(
         self, key: StreamKey, cause: str, *, retryable: bool, worker: WorkerId | None, now: float
     ) -> list[Effect]:
-        if key != self._session_key:
+        if key != self.session.key:
             return []
-        self._session_key = None
-        self._session_placed = False
+        again = self.session.lose(cause, retryable=retryable) and not self._closing
         if self._closing:
             return []
-        turn = self.mouth.turn
-        resume: Input | None = None
-        out: list[Effect] = []
-        if cause not in ("drained",):
-            self._session_deaths += 1
-        hopeless = cause in ("busy", "no_worker") or not retryable or self._session_deaths > MAX_SESSION_DEATHS
-        if turn is not None and turn.told and not turn.complete:
-            untouched = turn.first_frame_at is None and not turn.effects
-            if untouched and not hopeless:
-                resume = turn.input
-                # The resume carries the input; a copy still waiting in the queue would ask it twice.
-                self._pending = [body for body in self._pending if body != turn.input]
-                out += self._spoken(self.mouth.begin_again(now), now)
-            else:
-                prompt = "busy" if cause in ("busy", "no_worker") else "apology"
-                out += self._spoken(self.mouth.apologise(f"session_{cause}", now, prompt=prompt), now)
-        if hopeless:
-            self._pending.clear()
+        out, resume = self._rescue_turn(cause, now, again=again)
+        if not again:
             return [*out, Count("session_failures", cause), *self._profile_known(now)]
-        return [
-            Count("stream_retries", "session"),
-            *out,
-            self._open_session(frozenset({worker} if worker else ()), resume),
-        ]
+        opened = self.session.open(exclude=frozenset({worker} if worker else ()), resume=resume)
+        return [Count("stream_retries", "session"), *out, opened]
 
-    def _tell(self, body: Body) -> list[Effect]:
-        if self._session_key is None:
-            return [Count("session_events_dropped")]
-        if self._session_placed:
-            return [StreamEvent(self._session_key, body)]
-        if len(self._pending) >= MAX_PENDING_EVENTS:
-            return [Count("session_events_dropped")]
-        self._pending.append(body)
-        return []
+    def _rescue_turn(self, cause: str, now: float, *, again: bool) -> tuple[list[Effect], Input | None]:
+        """What becomes of the running turn without its session worker; an Input is to be asked again."""
+        turn = self.mouth.turn
+        if turn is None or not turn.told or turn.complete:
+            return [], None
+        if again and turn.first_frame_at is None and not turn.effects:
+            return self._spoken(self.mouth.begin_again(now), now), turn.input
+        prompt = "busy" if cause in ("busy", "no_worker") else "apology"
+        return self._spoken(self.mouth.apologise(f"session_{cause}", now, prompt=prompt), now), None
 
     def _profile_known(self, now: float) -> list[Effect]:
         self._profile_due = None
@@ -558,7 +524,7 @@ class Conversation:
         listen.engine, listen.language = profile.asr_engine, profile.language
         self._interruption = profile.interruption
         self.mouth.engine, self.mouth.voice = profile.tts_engine, profile.voice
-        self._session_deaths = 0
+        self.session.deaths = 0
         return self._profile_known(now)
 
     def _on_interrupt(self, gen: int, now: float) -> list[Effect]:
@@ -572,105 +538,10 @@ class Conversation:
             # No answer: the tool of a dead turn does not run.
             return [Count("stale", "effects")]
         turn.effects.add(effects.n)
-        return self._tell(EffectsOk(effects.gen, effects.n))
+        return self.session.tell(EffectsOk(effects.gen, effects.n))
 
     def _on_to_device(self, message: dict[str, Any]) -> list[Effect]:
         kind = message.get("type")
         if kind not in wire.TO_DEVICE_TYPES:
             raise WorkerProtocolError("a session may not send this type to a device", code="bad_body")
         return [SendText(message, bare=kind == "mcp")]
-
-
-_Handler = Callable[[Conversation, StreamKey, dict[str, Any], float], list[Effect]]
-
-
-def _speech_start(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    event = SpeechStart.from_map(body)
-    return self._heard(self.ear.speech_start(key, event.position, event.utterance), now)
-
-
-def _speech_held(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._heard(self.ear.speech_goes_on(key, SpeechHeld.from_map(body).position), now)
-
-
-def _partial(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._heard(self.ear.speech_goes_on(key, Partial.from_map(body).position), now)
-
-
-def _speech_end(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._heard(self.ear.speech_end(key, SpeechEnd.from_map(body).position, now), now)
-
-
-def _final(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    event = Final.from_map(body)
-    heard = self.ear.final(
-        key,
-        event.utterance,
-        event.text.strip(),
-        language=event.language,
-        speech_ms=event.speech_ms,
-        engine_ms=event.engine_ms,
-        now=now,
-    )
-    return self._heard(heard, now)
-
-
-def _profile(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._on_profile(Profile.from_map(body), now)
-
-
-def _segment(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._spoken(self.mouth.segment(Segment.from_map(body), now), now)
-
-
-def _emotion(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._spoken(self.mouth.emotion(Emotion.from_map(body)), now)
-
-
-def _reply_end(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    event = ReplyEnd.from_map(body)
-    return self._spoken(self.mouth.reply_end(event.gen, event.stats, now), now)
-
-
-def _interrupt(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._on_interrupt(Interrupt.from_map(body).gen, now)
-
-
-def _close_after(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    self.mouth.close_after(CloseAfter.from_map(body).gen)
-    return []
-
-
-def _to_device(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._on_to_device(ToDevice.from_map(body).message)
-
-
-def _effects(self: Conversation, key: StreamKey, body: dict[str, Any], now: float) -> list[Effect]:
-    return self._on_effects(Effects.from_map(body))
-
-
-def _named(handlers: Iterable[tuple[type[Body], _Handler]]) -> dict[str, _Handler]:
-    return {body.name: handler for body, handler in handlers}
-
-
-_ASR_EVENTS = _named(
-    [
-        (SpeechStart, _speech_start),
-        (SpeechHeld, _speech_held),
-        (Partial, _partial),
-        (SpeechEnd, _speech_end),
-        (Final, _final),
-    ]
-)
-_SESSION_EVENTS = _named(
-    [
-        (Profile, _profile),
-        (Segment, _segment),
-        (Emotion, _emotion),
-        (ReplyEnd, _reply_end),
-        (Interrupt, _interrupt),
-        (CloseAfter, _close_after),
-        (ToDevice, _to_device),
-        (Effects, _effects),
-    ]
-)

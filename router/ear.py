@@ -16,10 +16,18 @@ from enum import StrEnum
 from typing import Any
 
 from router.effects import AbortStream, Count, Effect, EndStream, OpenStream, StreamAudio, StreamKey
+from router.heard import (
+    Heard,
+    SpeechBegan,
+    SpeechConfirmed,
+    SpeechVanished,
+    Transcript,
+    UtteranceFailed,
+)
 from router.uplink import UplinkLog
 from shared.errors import TransitionError
 from shared.ids import Role, WorkerId
-from shared.messages import AsrCredit, Mode, OpenAsr, VadProfile
+from shared.messages import AsrCredit, Final, Mode, OpenAsr, VadProfile
 
 PRE_ROLL_FRAMES = 40
 """Kept while closed: a device sends up to 33 frames of its wake word before it says `detect` or `start`."""
@@ -59,39 +67,6 @@ TRANSITIONS: dict[EarState, dict[EarEvent, EarState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """An utterance was recognised; `text` is not empty. `ended_at` is when its speech was over."""
-
-    text: str
-    mode: Mode
-    language: str | None
-    speech_ms: int
-    engine_ms: float
-    ended_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechBegan:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechConfirmed:
-    """It is speech and no cough: it lasted, or a word was recognised."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechVanished:
-    """What began as speech held no words."""
-
-
-@dataclass(frozen=True, slots=True)
-class UtteranceFailed:
-    reason: str
-
-
-Heard = Transcript | SpeechBegan | SpeechConfirmed | SpeechVanished | UtteranceFailed
 Outcome = list["Effect | Heard"]
 
 
@@ -270,31 +245,22 @@ class Ear:
             return []
         return self._end(now)
 
-    def final(
-        self,
-        key: StreamKey,
-        utterance: int,
-        text: str,
-        *,
-        language: str | None = None,
-        speech_ms: int = 0,
-        engine_ms: float = 0.0,
-        now: float,
-    ) -> Outcome:
+    def final(self, key: StreamKey, final: Final, now: float) -> Outcome:
         # Known by its number, not its position: the next utterance may have begun before this one's text is there.
-        if key != self._key or utterance < self.utterance or self.state not in (_H, _D):
+        if key != self._key or final.utterance < self.utterance or self.state not in (_H, _D):
             return []
         ended_at = self._ended_at or now
-        self.utterance = utterance + 1
-        more = self._begun > utterance
+        self.utterance = final.utterance + 1
+        more = self._begun > final.utterance
         self._forgive()
         if more and self.state == _D:
             self._deadline = now + self.final_timeout_s
         elif not more:
             self._move(EarEvent.CLOSE if self._ended else EarEvent.FINAL)
+        text = final.text.strip()
         if not text:
             return [SpeechVanished()]
-        return [Transcript(text, self.mode, language, speech_ms, engine_ms, ended_at)]
+        return [Transcript(text, self.mode, final.language, final.speech_ms, final.engine_ms, ended_at)]
 
     def done(self, key: StreamKey) -> Outcome:
         """The worker has finished the stream: after END, or because it is drained."""

@@ -19,10 +19,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from router import metrics, wire
-from router.conversation import Caller, Conversation
+from router.conversation import Conversation
 from router.identity import Identity, identify
 from router.line import Line
 from router.mouth import Prompts
+from router.session_stream import Caller
 from router.socket import WRITE_LIMIT_BYTES, DeviceSocket
 from router.switchboard import Switchboard
 from router.timetable import Timetable

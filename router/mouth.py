@@ -24,7 +24,6 @@ from router.effects import (
     AbortStream,
     CloseDevice,
     Count,
-    Effect,
     LogTurn,
     Observe,
     OpenStream,
@@ -36,6 +35,7 @@ from router.effects import (
 )
 from router.pacing import Pacer
 from router.prompts import Prompt
+from router.turn import Job, MouthOut, TurnEnded, TurnRecord, heard_share, turn_line
 from shared.errors import TransitionError
 from shared.ids import Role, WorkerId
 from shared.messages import Emotion, Input, OpenTts, Outcome, Segment, TtsCredit, TurnOver
@@ -90,67 +90,6 @@ class MouthTimeouts:
     segment_s: float = 15.0
     first_frame_s: float = 3.0
     next_frame_s: float = 2.0
-
-
-@dataclass(slots=True)
-class TurnRecord:
-    """What is needed to begin a turn again elsewhere, to commit it, and to measure it."""
-
-    gen: int
-    input: Input
-    began_at: float
-    ended_at: float
-    """When the person's speech (or text) was over: the zero point of the answer's latency."""
-    segments: list[Segment] = field(default_factory=list)
-    complete: bool = False
-    text_bytes: int = 0
-    effects: set[int] = field(default_factory=set)
-    told: bool = False
-    """The session worker knows of this turn and must hear how it ended."""
-    close_after: bool = False
-    first_segment_at: float | None = None
-    first_frame_at: float | None = None
-    failed_segments: int = 0
-    clipped_segments: int = 0
-    apology: str | None = None
-    filler_said: bool = False
-    stats: dict[str, Any] = field(default_factory=dict)
-    asr: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEnded:
-    """For the conversation: tell the session, re-arm the ear."""
-
-    turn_over: TurnOver
-    turn: TurnRecord
-
-
-MouthOut = list[Effect | TurnEnded]
-
-
-@dataclass(slots=True)
-class Job:
-    """One segment on its way: synthesised by a worker, or a canned prompt with its frames at hand."""
-
-    n: int
-    """Segment number; -1 for a canned prompt."""
-    display: str
-    key: StreamKey | None
-    placed_at: float | None = None
-    segment: Segment | None = None
-    frames: deque[bytes] = field(default_factory=deque)
-    received: int = 0
-    sent: int = 0
-    uncredited: int = 0
-    finished: bool = False
-    last_frame_at: float | None = None
-    deaths: int = 0
-    errors: int = 0
-
-    @property
-    def exhausted(self) -> bool:
-        return self.finished and not self.frames
 
 
 @dataclass(slots=True)
@@ -585,7 +524,7 @@ class Mouth:
         self._hold_until = None
         self.turn = None
         out: MouthOut = [SendText(wire.tts("stop")), TurnEnded(turn_over, turn)]
-        out.append(LogTurn(_turn_line(turn, turn_over, self.pacer, now)))
+        out.append(LogTurn(turn_line(turn, turn_over, self.pacer, now)))
         if turn.close_after and turn_over.outcome in ("complete", "empty", "failed"):
             out.append(CloseDevice(1000, "goodbye"))
         return out
@@ -600,42 +539,4 @@ class Mouth:
         for job in self._jobs:
             if job.sent or job.finished:
                 sent.append((job.n, job.sent, job.received if job.finished else job.received + 1))
-        unplayed = self.pacer.unplayed_frames(now)
-        heard: list[tuple[int, int, int]] = []
-        for n, frames, total in reversed(sent):
-            missing = min(unplayed, frames)
-            unplayed -= missing
-            heard.append((n, frames - missing, total))
-        whole, part = 0, 0.0
-        for n, frames, total in reversed(heard):
-            if n < 0:
-                continue
-            if frames >= total:
-                whole, part = n + 1, 0.0
-            else:
-                part = frames / total
-                break
-        return whole, round(part, 3)
-
-
-def _turn_line(turn: TurnRecord, over: TurnOver, pacer: Pacer, now: float) -> dict[str, Any]:
-    def since(at: float | None) -> int | None:
-        return None if at is None else round((at - turn.ended_at) * 1000)
-
-    return {
-        "gen": turn.gen,
-        "source": turn.input.source,
-        "mode": turn.input.mode,
-        "outcome": over.outcome,
-        "reason": over.reason,
-        "accepted_ms": since(turn.began_at),
-        "first_segment_ms": since(turn.first_segment_at),
-        "first_audio_ms": since(turn.first_frame_at),
-        "turn_ms": since(now),
-        "segments": len(turn.segments),
-        "frames": pacer.sent_frames,
-        "underruns": pacer.underruns,
-        "clipped": turn.clipped_segments,
-        **{key: value for key, value in turn.stats.items() if isinstance(value, int | float | bool)},
-        **turn.asr,
-    }
+        return heard_share(sent, self.pacer.unplayed_frames(now))

@@ -100,7 +100,7 @@ class LoopSocket:
             self._recheck()
             return SendOutcome.UNREACHABLE
         # A send may consume the descriptor's edge (pyzmq#199, #1208). Asking is cheaper than a fruitless receive.
-        if self._socket.getsockopt(zmq.EVENTS) & _POLLIN:
+        if int(self._socket.getsockopt(zmq.EVENTS)) & _POLLIN:
             self.kick()
         return SendOutcome.SENT
 

@@ -26,7 +26,8 @@ from router.wire import opus_ms
 from shared.messages import Mode
 from tests.fakes.cluster import Cluster
 from tests.fakes.people import quiet, said, voice
-from tests.fakes.raw_device import HELLO, RawDevice, Received, identity_of, raw_device, token_of, upgrade_headers
+from tests.fakes.raw_device import HELLO, MCP_HELLO, RawDevice, Received
+from tests.fakes.raw_device import identity_of, raw_device, token_of, upgrade_headers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -125,7 +126,7 @@ async def record(cluster: Cluster) -> dict[str, RawDevice]:
             if answer is not None:
                 device.send(wire.mcp(device.session, answer))
 
-        async with raw_device(cluster, number, on_message=on_message, **how) as device:
+        async with raw_device(cluster, number, hello=MCP_HELLO, on_message=on_message, **how) as device:
             await say(device, mode, frame=frame)
             await device.turns_over()
             await device.until(lambda: len(device.texts("mcp")) >= 2)
@@ -346,7 +347,7 @@ async def test_identity_may_stand_in_the_query_string(cluster: Cluster) -> None:
 
 
 HELLOS: dict[str, dict[str, Any]] = {
-    "the firmware's": HELLO,
+    "the firmware's": MCP_HELLO,
     "the browser page's": {"type": "hello", "device_id": "x", "device_name": "page", "features": {"mcp": True}},
     "bare": {"type": "hello"},
     "other parameters": {**HELLO, "audio_params": {**HELLO["audio_params"], "frame_duration": 20, "channels": 2}},
@@ -367,9 +368,9 @@ async def test_hello_announces_what_is_sent(cluster: Cluster, hello: dict[str, A
 async def test_each_hello_is_answered_once_and_restarts_nothing(cluster: Cluster) -> None:
     """A reply more than asked for makes the device's next connection skip its wait (main/protocols/
     websocket_protocol.cc), so there are as many as hellos, with the same session, and no second MCP start."""
-    async with raw_device(cluster, 31) as device:
+    async with raw_device(cluster, 31, hello=MCP_HELLO) as device:
         await device.until(lambda: bool(device.texts("mcp")))
-        device.send(HELLO)
+        device.send(MCP_HELLO)
         await device.until(lambda: len(device.texts("hello")) == 2)
         device.listen("detect", text="hello there")
         await device.turns_over()
@@ -528,7 +529,8 @@ async def test_large_and_short_frames_are_understood(cluster: Cluster) -> None:
     assert min(map(len, kinds["1.9 KB"][1])) > 1900
 
     async def converse(number: int, frame_ms: int, packets: list[bytes]) -> None:
-        async with raw_device(cluster, number, hello=wire.hello(1, frame_ms=frame_ms)) as device:
+        hello = {**HELLO, "audio_params": {**HELLO["audio_params"], "frame_duration": frame_ms}}
+        async with raw_device(cluster, number, hello=hello) as device:
             device.listen("start", mode="auto")
             device.send_all(packets)
             await device.turns_over()

@@ -27,7 +27,9 @@ from ops.device.enrolment import Identity, enrol, simulated_mac
 from tests.fakes.cluster import Cluster
 
 PATH = "/xiaozhi/v1/"
-HELLO: dict[str, Any] = wire.hello(1)
+MCP_HELLO: dict[str, Any] = wire.hello(1)
+"""The firmware's. Who says it has to answer the MCP requests, or turns wait for the tools."""
+HELLO: dict[str, Any] = {**MCP_HELLO, "features": {}}
 TIMEOUT_S = 20.0
 
 

@@ -1,4 +1,4 @@
-"""A world around one Conversation, for tests: applies its effects, keeps the books, and checks the rules that always hold.
+"""A world around one Conversation, for tests: applies its effects, keeps the books, checks what always holds.
 
 Time is `now`; nothing sleeps. The world's own view of a device (`tts start` open or not) and of the workers (which
 streams are open) is built from the effects alone.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router import wire
-from router.conversation import Caller, Conversation
+from router.conversation import Conversation
 from router.ear import EarState
 from router.effects import (
     AbortStream,
@@ -30,6 +30,7 @@ from router.effects import (
     StreamKey,
 )
 from router.prompts import Prompt
+from router.session_stream import Caller
 from shared.ids import Role
 from shared.messages import (
     AsrCredit,

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("shared", "router", "workers", "ops", "bench")
 
 PURE = (
-    "router.ear", "router.echo", "router.effects", "router.manners", "router.mouth", "router.pacing", "router.pool",
-    "router.streams", "router.uplink", "router.wire",
+    "router.conversation", "router.ear", "router.echo", "router.effects", "router.heard", "router.identity",
+    "router.manners", "router.mouth", "router.pacing", "router.pool", "router.session_stream", "router.streams",
+    "router.turn", "router.uplink", "router.wire", "router.worker_events",
     "shared.auth", "shared.beat", "shared.config_checks", "shared.config_keys", "shared.engine_choice", "shared.enrol",
     "shared.envelope", "shared.errors", "shared.field_words", "shared.ids", "shared.lane", "shared.messages",
     "shared.redaction", "shared.service", "shared.settings", "shared.strict_yaml",
