@@ -16,6 +16,7 @@ from shared.errors import EngineError
 from shared.settings import EngineChoice
 from tests.fakes.link_rig import until
 from tests.fakes.speech import Pcm, joined, noise, say, silence, tone
+from workers.asr.engines.child import Word
 from workers.asr.engines.engine import Brief, Engine, Recogniser
 from workers.asr.engines.process import ChildRecogniser
 from workers.asr.engines.registry import make_engine
@@ -244,3 +245,21 @@ async def test_an_idle_child_that_is_killed_is_replaced() -> None:
     assert all(child.is_usable for child in engine.made[SEATS:])
     assert (await bench.hear(WORKS)).texts == ["9600"]
     await bench.recognisers.close()
+
+
+async def test_an_answer_to_the_utterance_before_is_nobodys() -> None:
+    """A text and the answer to a cancel may cross with the next utterance's beginning."""
+    engine = FaultyEngine("pause", "finish")
+    await engine.make(lambda: None)
+    recogniser, partials = engine.made[0], list[str]()
+    recogniser.begin(Brief("s", 1), partials.append)
+    before = recogniser._utterance
+    recogniser.begin(Brief("s", 2), partials.append)
+    recogniser.feed(FAILS)
+    finishing = asyncio.create_task(recogniser.finish())
+    await until(lambda: partials)
+    for word in (Word.PARTIAL, Word.FINAL, Word.IDLE):
+        recogniser._on_message(word, before, "late")
+    assert (await finishing).text == "9600"
+    assert set(partials) == {"9600"}
+    await recogniser.close()

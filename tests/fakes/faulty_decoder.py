@@ -1,4 +1,4 @@
-"""A child's decoder that fails on purpose: `sleep`, `raise` or `exit`, at `begin`, `feed` or `finish`."""
+"""A child's decoder that fails on purpose: `sleep`, `raise`, `exit` or `pause`, at `begin`, `feed` or `finish`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ class FaultyDecoder:
             return
         if self._how == "sleep":
             time.sleep(20)
+        if self._how == "pause":
+            time.sleep(0.5)
+            return
         if self._how == "exit":
             os._exit(3)
         raise ValueError("on purpose")

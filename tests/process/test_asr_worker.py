@@ -18,10 +18,12 @@ from shared.envelope import Kind, unpack_map
 from shared.ids import Role, WorkerId
 from shared.link import make_context
 from shared.messages import Abort, OpenAsr
+from shared.probes import thread_budget
 from shared.settings import router_endpoint
 from tests.fakes.link_rig import BareRouter, until
 from tests.fakes.ports import ClusterPorts
 from tests.fakes.speech import joined, packets, say, silence
+from workers.asr.vad import VoiceDetector
 
 pytestmark = pytest.mark.process
 
@@ -180,7 +182,7 @@ async def test_a_worker_listens_survives_faults_and_drains(
 
         # Sixty ears at once take no thread and no child more than none.
         threads, children = rig.threads(), rig.children()
-        assert len(children) == 2
+        assert len(children) == 2 and threads == thread_budget(link=True, extra=VoiceDetector.threads)
         ears = [rig.open(engine="Script") for _ in range(60)]
         for packet in packets(silence(1200)):
             for ear in ears:

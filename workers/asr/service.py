@@ -19,7 +19,7 @@ from workers.asr.vad import VoiceDetector
 
 
 class AsrService:
-    """What an asr worker does. Its threads: the voice detector's, and none per stream or recogniser."""
+    """What an asr worker does. Its threads are the voice detector's: none per stream, none per recogniser."""
 
     role = Role.ASR
     extra_threads = VoiceDetector.threads

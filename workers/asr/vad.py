@@ -36,6 +36,9 @@ MAX_BATCH = 64
 """A batch of 64 takes about 5 ms; the gain over 32 is a few per cent."""
 
 NORMAL_BATCH_MS = 100.0
+ONNX_RUNTIME_THREADS = 1
+"""It starts one when it is imported, besides those of its sessions, which compute on the caller's."""
+
 SPARE_ROWS = 64
 """For streams that have ended while their last request is still out."""
 
@@ -144,7 +147,7 @@ class _Request:
 class VoiceDetector:
     """The thread's keeper; every method is called on the loop."""
 
-    threads = 1
+    threads = 1 + ONNX_RUNTIME_THREADS
 
     def __init__(self, streams: int, watch: Watch, path: Path | None = None) -> None:
         self._rows = streams + SPARE_ROWS

@@ -65,7 +65,7 @@ class Decoder:
 def child(decoder: Decoder) -> Iterator[Ends]:
     """The child's loop in a thread of this process; at the end its parent is gone and it must have left."""
     ends = Ends()
-    thread = threading.Thread(target=serve, args=(ends.pipe, lambda options: decoder), name="child")
+    thread = threading.Thread(target=serve, args=(ends.pipe, lambda options: decoder), name="child", daemon=True)
     thread.start()
     ends.send((Word.OPTIONS, 0, {}))
     assert ends.answers(Word.READY) == [(Word.READY, 0, None)]

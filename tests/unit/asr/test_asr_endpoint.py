@@ -152,6 +152,15 @@ def test_a_mark_ends_the_utterance_where_it_stands() -> None:
     assert Ear([]).endpoint.on_mark(1, 0) == []
 
 
+def test_the_rest_of_the_frame_that_ended_an_utterance_does_not_count() -> None:
+    """A voiced window that begins before that frame's end begins nothing: a replay from there would not see it."""
+    endpoint = Endpoint(VadProfile(min_speech_ms=32, end_silence_ms=32), 0, 0)
+    assert [type(one) for one in endpoint.on_window(0.9, 512, 1, 1920)] == [Begun]
+    assert [type(one) for one in endpoint.on_window(0.0, 1024, 1, 1920)] == [Ended]
+    assert endpoint.on_window(0.9, 1536, 1, 1920) == []
+    assert [type(one) for one in endpoint.on_window(0.9, 2560, 2, 3840)] == [Begun]
+
+
 def test_the_end_of_the_stream_ends_an_open_utterance() -> None:
     """END yields an Ended for what has begun, and nothing is accepted afterwards."""
     ear = Ear(ms((0.9, 6400))).run(10)

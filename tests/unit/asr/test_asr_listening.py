@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,16 @@ from shared.messages import (
 )
 from shared.service import Job
 from shared.settings import AsrSettings, EngineChoice
+from shared.watchdog import Watchdog
 from tests.fakes.asr_stream import AsrStream
 from tests.fakes.speech import joined, noise, packets, say, silence
+from workers.asr.engines.engine import Brief, Recogniser, Transcript
+from workers.asr.engines.whole import WholeUtterance
+from workers.asr.free_listening import FreeListening
+from workers.asr.recognisers import Recognisers
 from workers.asr.service import AsrService
+from workers.asr.utterance import Recognition
+from workers.asr.vad import VoiceDetector
 
 pytestmark = pytest.mark.unit
 
@@ -329,6 +336,72 @@ async def test_twenty_ears_hear_only_themselves(service: AsrService) -> None:
     assert len(heard) >= 8
     for number in heard:
         assert streams[number][0].texts == ["one two three" if number == 7 else f"utterance 0 of ear-{number}"]
+
+
+class Backwards:
+    """An engine whose first text comes only after the second one's."""
+
+    is_heavy = False
+
+    def __init__(self) -> None:
+        self.second_done = asyncio.Event()
+
+    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+        return WholeUtterance(self._recognise)
+
+    async def _recognise(self, pcm: bytes, brief: Brief) -> Transcript:
+        if brief.utterance == 0:
+            await self.second_done.wait()
+            await asyncio.sleep(0)
+        else:
+            self.second_done.set()
+        return Transcript(f"{brief.utterance}")
+
+
+async def test_finals_leave_in_the_order_of_their_utterances() -> None:
+    """A text that is ready before its predecessor's waits for it, and END for both."""
+    detector = VoiceDetector(1, Watchdog().watch("vad"))
+    await detector.start()
+    recognition = Recognition(Recognisers({"backwards": Backwards()}, seats=2), "backwards", deadline_s=10)
+    stream = AsrStream()
+    job = FreeListening(stream, OpenAsr("s", "auto", 0, 0), recognition, detector)
+    for packet in two_utterances():
+        job.on_audio(packet)
+    job.on_end()
+    assert (await stream.ended()).code is None
+    assert stream.texts == ["0", "1"]
+    await detector.close()
+
+
+class Measure:
+    """An engine whose text is how many ms it was fed."""
+
+    is_heavy = False
+
+    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+        return WholeUtterance(self._recognise)
+
+    async def _recognise(self, pcm: bytes, brief: Brief) -> Transcript:
+        return Transcript(f"{len(pcm) // 32}")
+
+
+@pytest.mark.parametrize("pre_roll_ms", [0, 300, 600])
+async def test_the_recogniser_gets_the_utterance_with_its_pre_roll(pre_roll_ms: int) -> None:
+    """All audio from the pre-roll's first sample to the frame in which the speech ended, once."""
+    detector = VoiceDetector(1, Watchdog().watch("vad"))
+    await detector.start()
+    recognition = Recognition(Recognisers({"measure": Measure()}, seats=1), "measure", deadline_s=10)
+    stream = AsrStream()
+    spec = OpenAsr("s", "auto", 0, 0, vad=VadProfile(pre_roll_ms=pre_roll_ms))
+    job = FreeListening(stream, spec, recognition, detector)
+    for packet in packets(joined(silence(1500), say(TWO[0]), silence(1500))):
+        job.on_audio(packet)
+    job.on_end()
+    assert (await stream.ended()).code is None
+    begun_ms, ended_ms = stream.of(SpeechStart)[0].position * 60, stream.of(SpeechEnd)[0].position * 60
+    onset_ms = begun_ms - 3 * 32  # of three voiced windows, the last in the frame that decided
+    assert abs(int(stream.texts[0]) - (ended_ms - onset_ms + pre_roll_ms)) <= 60
+    await detector.close()
 
 
 async def test_an_unknown_engine_and_a_broken_open_are_refused(service: AsrService) -> None:

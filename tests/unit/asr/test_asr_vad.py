@@ -122,6 +122,23 @@ async def test_one_request_at_a_time_and_none_after_release(speech: Pcm) -> None
     await detector.close()
 
 
+async def test_a_stream_on_a_used_row_hears_only_itself(speech: Pcm) -> None:
+    """The row of a stream that has ended is cleared by its successor's first request."""
+    detector = VoiceDetector(1, Watchdog().watch("vad"))
+    await detector.start()
+    heard: asyncio.Queue[list[float]] = asyncio.Queue()
+    rows = []
+    for sound in (windows_of(speech)[10:50], windows_of(speech)[:10]):
+        voice = detector.open()
+        rows.append(voice.row)
+        detector.submit(voice, sound, True, lambda got: heard.put_nowait(list(got)), pytest.fail)
+        last = await asyncio.wait_for(heard.get(), 10)
+        detector.release(voice)
+    await detector.close()
+    assert rows[0] == rows[1]
+    np.testing.assert_allclose(last, alone(speech)[:10], atol=1e-6)
+
+
 async def test_rows_are_reused_and_bounded() -> None:
     """A released stream's row is free again; more streams than announced are refused as full."""
     detector = VoiceDetector(1, Watchdog().watch("vad"))

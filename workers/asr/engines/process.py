@@ -43,7 +43,6 @@ class ChildRecogniser:
         self._is_lost = self._is_closed = False
         self._failure = "engine_died"
         loop = asyncio.get_running_loop()
-        self._expected = Word.READY
         self._answer: asyncio.Future[Any] = loop.create_future()
         self._reader = loop.create_task(self._read(), name=f"asr-child-{process.pid}")
 
@@ -85,10 +84,10 @@ class ChildRecogniser:
         self._send(Word.PCM, payload=pcm)
 
     async def finish(self) -> Transcript:
-        return Transcript(await self._ask(Word.FINISH, Word.FINAL))
+        return Transcript(await self._ask(Word.FINISH))
 
     async def cancel(self) -> None:
-        await self._ask(Word.CANCEL, Word.IDLE)
+        await self._ask(Word.CANCEL)
 
     async def close(self) -> None:
         self._is_closed = True
@@ -100,8 +99,7 @@ class ChildRecogniser:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    async def _ask(self, word: Word, expected: Word) -> Any:
-        self._expected = expected
+    async def _ask(self, word: Word) -> Any:
         self._answer = asyncio.get_running_loop().create_future()
         self._send(word)
         return await self._answer
@@ -130,7 +128,7 @@ class ChildRecogniser:
             return
         elif word == Word.PARTIAL:
             self._on_partial(payload)
-        elif word == self._expected and not self._answer.done():
+        elif not self._answer.done():
             self._answer.set_result(payload)
 
     def _lose(self) -> None:
