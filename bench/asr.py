@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.ids import StreamId
-from shared.messages import Body, Final, OpenAsr
+from shared.link.messages import Body, Final, OpenAsr
 from shared.settings import AsrSettings, EngineChoice
 from workers.asr.opus import OpusDecoder, Pcm
 from workers.asr.service import AsrService

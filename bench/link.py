@@ -20,10 +20,10 @@ from typing import Any
 
 import uvloop
 
-from router.stream_ref import StreamRef
-from router.switchboard import Switchboard
+from router.pools.stream_ref import StreamRef
+from router.pools.switchboard import Switchboard
 from shared.ids import Role
-from shared.messages import Body, Done
+from shared.link.messages import Body, Done
 from shared.settings import router_endpoint
 
 FRAME_S = 0.06

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from shared.ids import StreamId
-from shared.messages import Body, OpenTts
+from shared.link.messages import Body, OpenTts
 from shared.settings import EngineChoice, TtsSettings
 from workers.tts.engine import Later, Pcm
 from workers.tts.engines.embedded import EmbeddedEngine

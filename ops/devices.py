@@ -18,10 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from shared.config import load
-from shared.devices import DeviceRegistry, devices_path
-from shared.enrol import DeviceRecord, WaitingRequest
+from shared.config.load import load
 from shared.errors import XiaozhiError
+from shared.identity.devices import DeviceRegistry, devices_path
+from shared.identity.enrol import DeviceRecord, WaitingRequest
 
 
 def add_parser(subparsers: Any) -> None:

@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ops.lock import locked
-from shared.preflight import LOCK_NAME
-from shared.run_dir import default_run_dir, prepare_run_dir
+from shared.config.preflight import LOCK_NAME
+from shared.config.run_dir import default_run_dir, prepare_run_dir
 
 OUR_NAMES = (
     LOCK_NAME,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.lock import Holder, holder
-from shared.config import load
+from shared.config.load import load
 
 POLL_S = 0.1
 

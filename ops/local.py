@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from shared.config import load
+from shared.config.load import load
 from shared.errors import ConfigError
 from shared.settings import ClusterSettings
 

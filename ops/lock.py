@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from shared.config.preflight import LOCK_NAME
 from shared.errors import XiaozhiError
-from shared.preflight import LOCK_NAME
 
 
 @dataclass(frozen=True, slots=True)

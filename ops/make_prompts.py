@@ -11,14 +11,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import router.prompts
-from router.prompts import SUFFIX, Prompt, write_prompt
+import router.talk.prompts
+from router.talk.prompts import SUFFIX, Prompt, write_prompt
 from workers.tts.engine import Later, Pcm, TtsEngine, seed_of
 from workers.tts.engines.embedded import EmbeddedEngine
 from workers.tts.opus import FRAME_MS, SAMPLE_RATE, OpusEncoder
 from workers.tts.resample import resampled
 
-DIRECTORY = Path(router.prompts.__file__).with_name("canned")
+DIRECTORY = Path(router.talk.prompts.__file__).with_name("canned")
 COMPLEXITY = 10
 """Encoded once, so the best the encoder can do."""
 

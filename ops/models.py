@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from shared.config import load
+from shared.config.load import load
 from shared.settings import Settings
 
 KIB = 1024

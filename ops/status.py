@@ -21,7 +21,7 @@ from rich.table import Table
 from ops.readiness import ADMIN_SOCKET_NAME
 from ops.supervisor import ProcessInfo, ProcessName, Supervisor, SupervisorError
 from ops.unix_http import get_json
-from shared.config import load
+from shared.config.load import load
 
 Loads = Mapping[str, Mapping[str, Any]]
 EXIT_DOWN = 3

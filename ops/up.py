@@ -21,9 +21,9 @@ from ops.cluster import hold
 from ops.plan import DEFAULT_DRAIN_S, Plan, plan_of
 from ops.readiness import missing_of
 from ops.terminal import Terminal
-from shared.config import load_with_warnings
+from shared.config.load import load_with_warnings
+from shared.config.preflight import check, config_problems
 from shared.errors import ConfigError, XiaozhiError
-from shared.preflight import check, config_problems
 from shared.settings import ClusterSettings
 
 EXIT_REFUSED = 2

@@ -10,10 +10,10 @@ import sys
 import uvloop
 
 from router.app import RouterProcess
-from shared.blocked import VARIABLE
-from shared.config import load
+from shared.config.load import load
 from shared.errors import XiaozhiError
-from shared.log import close, configure
+from shared.log.setup import close, configure
+from shared.process.blocked import VARIABLE
 from shared.settings import Settings
 
 

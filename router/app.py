@@ -15,19 +15,19 @@ from typing import Any
 
 import structlog
 
-from router.gateway import Gateway
-from router.prompts import load_prompts
-from router.switchboard import Switchboard
-from shared.blocked import VARIABLE as DEBUG_VARIABLE
-from shared.blocked import BlockedLoop
-from shared.devices import DeviceReader, devices_path
-from shared.endpoints import endpoint_of
+from router.device.gateway import Gateway
+from router.pools.switchboard import Switchboard
+from router.talk.prompts import load_prompts
 from shared.errors import ConfigError
+from shared.identity.devices import DeviceReader, devices_path
 from shared.ids import Role
-from shared.parent import Parent
-from shared.probes import Probes, thread_budget, thread_count, version
+from shared.link.endpoints import endpoint_of
+from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
+from shared.process.blocked import BlockedLoop
+from shared.process.parent import Parent
+from shared.process.probes import Probes, thread_budget, thread_count, version
+from shared.process.watchdog import Watchdog
 from shared.settings import Settings, metrics_port_of
-from shared.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a process may know of its configuration: frozen, validated models. `shared.config` makes them.
+"""What a process may know of its configuration: frozen, validated models. `shared.config.load` makes them.
 
 Every time has its unit in its name. Defaults stand here once; config.yaml in this package repeats them for people, and
 a test compares the two.
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.messages import Interruption, VadProfile
+from shared.link.messages import Interruption, VadProfile
 
 WAKEUP_WORDS = (
     "你好小智",

@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from router.web.process import EXIT_CANNOT_START, PROGRAM, run
-from shared.config import load
+from shared.config.load import load
 from shared.errors import XiaozhiError
-from shared.log import close, configure
+from shared.log.setup import close, configure
 
 
 def main() -> int:

@@ -11,10 +11,10 @@ from router.web.boot import Ids
 from router.web.caller import Caller
 from router.web.disk import DiskThread
 from router.web.policy import door_for
-from shared.auth import make_token
-from shared.devices import DeviceRegistry, Visit
-from shared.enrol import DeviceState, Outcome, WaitingRequest
-from shared.metrics_devices import REGISTRY_ERRORS
+from shared.identity.auth import make_token
+from shared.identity.devices import DeviceRegistry, Visit
+from shared.identity.enrol import DeviceState, Outcome, WaitingRequest
+from shared.identity.metrics import REGISTRY_ERRORS
 from shared.settings import AuthSettings
 
 _log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.auth import clean_client_id, clean_device_id
+from shared.identity.auth import clean_client_id, clean_device_id
 
 MODEL_HEADERS = ("device-model", "device_model", "model")
 VERSION_HEADERS = ("device-version", "device_version", "firmware-version", "app-version", "application-version")

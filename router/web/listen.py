@@ -6,8 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+from shared.config.run_dir import MAX_SOCKET_PATH_BYTES, prepare_run_dir
 from shared.errors import ConfigError
-from shared.run_dir import MAX_SOCKET_PATH_BYTES, prepare_run_dir
 
 BACKLOG = 128
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from router.web import metrics
 from router.web.cluster import ClusterView
 from router.web.snapshot import ClusterReport
-from shared.auth import bearer_token
+from shared.identity.auth import bearer_token
 
 _log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ client-id of a device that is already remembered waits for the operator, and its
 from __future__ import annotations
 
 from router.web.caller import Caller
-from shared.enrol import Door
+from shared.identity.enrol import Door
 from shared.settings import AuthSettings
 
 

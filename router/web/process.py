@@ -26,12 +26,12 @@ from router.web.listen import BACKLOG, AdminSocket, bound_socket, inherited_sock
 from router.web.operator import AdminKey, OperatorDesk
 from router.web.ota import DeviceDesk
 from router.web.shelf import FirmwareShelf
-from shared.devices import DeviceRegistry, devices_path
 from shared.errors import ConfigError, XiaozhiError
-from shared.parent import Parent
-from shared.probes import Probes, thread_budget
+from shared.identity.devices import DeviceRegistry, devices_path
+from shared.process.parent import Parent
+from shared.process.probes import Probes, thread_budget
+from shared.process.watchdog import LOAD_S, Watchdog
 from shared.settings import AuthSettings, Settings, metrics_port_of
-from shared.watchdog import LOAD_S, Watchdog
 
 _log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from router.web.caller import HostPort
 from router.web.firmware import FirmwareFile, parse_version
-from shared.enrol import WaitingRequest
+from shared.identity.enrol import WaitingRequest
 
 MAX_KEY_CHARS = 15
 MAX_STRING_BYTES = 3999

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.ids import StreamId
-from shared.messages import Effects, FromDevice, Input, OpenSession, Profile, TurnOver
+from shared.link.messages import Effects, FromDevice, Input, OpenSession, Profile, TurnOver
 from shared.settings import EngineChoice, SessionSettings, Settings
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.session import FakeMcpDevice, FakeRouter

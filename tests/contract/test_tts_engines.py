@@ -14,10 +14,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.errors import ConfigError, EngineError, WorkerProtocolError
-from shared.messages import OpenTts, TtsCredit
-from shared.service import Job
+from shared.link.messages import OpenTts, TtsCredit
+from shared.process.watchdog import Watchdog
 from shared.settings import EngineChoice, TtsSettings
-from shared.watchdog import Watchdog
+from shared.worker.service import Job
 from tests.fakes.tts_stream import RecordingStream, decoded, pitch_hz
 from workers.tts.engine import Later, Pcm, Speech
 from workers.tts.engines.registry import TYPES, build

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from shared.auth import make_token
-from shared.messages import Mode
+from shared.identity.auth import make_token
+from shared.link.messages import Mode
 from tests.fakes.cluster import Cluster
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.people import device, quiet, said, until
@@ -411,7 +411,7 @@ async def test_engines_of_single_workers_that_raise_are_apologised_for() -> None
 
 
 async def test_engines_that_sleep_hold_up_nobody_else() -> None:
-    """A recogniser and a voice that sleep 20 s: others are recognised at once, workers beat on, all are apologised to."""
+    """A recogniser and a voice that sleep 20 s: others are recognised at once, workers beat on, all get an apology."""
     with Cluster(SCRIPTED + SLEEPING) as cluster:
         async with (
             raw_device(cluster, 45) as first,

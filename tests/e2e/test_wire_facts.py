@@ -23,11 +23,19 @@ from ops.device import wire
 from ops.device.opus import Pcm, decode
 from ops.device.tools import DeviceTools
 from router.wire import opus_ms
-from shared.messages import Mode
+from shared.link.messages import Mode
 from tests.fakes.cluster import Cluster
 from tests.fakes.people import quiet, said, voice
-from tests.fakes.raw_device import HELLO, MCP_HELLO, RawDevice, Received
-from tests.fakes.raw_device import identity_of, raw_device, token_of, upgrade_headers
+from tests.fakes.raw_device import (
+    HELLO,
+    MCP_HELLO,
+    RawDevice,
+    Received,
+    identity_of,
+    raw_device,
+    token_of,
+    upgrade_headers,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -1,4 +1,4 @@
-"""A shared.service.Stream that keeps what an asr job sends, for a test to wait for."""
+"""A shared.worker.service.Stream that keeps what an asr job sends, for a test to wait for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shared.ids import StreamId
-from shared.messages import AsrCredit, Body, Final
+from shared.link.messages import AsrCredit, Body, Final
 
 _numbers = itertools.count(1)
 B = TypeVar("B", bound=Body)

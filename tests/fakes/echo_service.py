@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from shared.errors import EngineError
 from shared.ids import Role
-from shared.messages import AsrCredit, Body
-from shared.service import Job, Stream
+from shared.link.messages import AsrCredit, Body
 from shared.settings import ClusterSettings, Settings
-from shared.worker import run
+from shared.worker.process import run
+from shared.worker.service import Job, Stream
 
 
 @dataclass(frozen=True, slots=True)

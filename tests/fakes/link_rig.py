@@ -9,14 +9,14 @@ from typing import Any
 
 import zmq
 
-from router.stream_ref import StreamRef
-from router.switchboard import Switchboard
-from shared.beat import worker_id
-from shared.envelope import PROTO, Head, Kind, pack_head, unpack_head, unpack_map
+from router.pools.stream_ref import StreamRef
+from router.pools.switchboard import Switchboard
 from shared.ids import Role, StreamId, WorkerId
-from shared.link import HIGH_WATER_MESSAGES, RouterLink, SendOutcome, WorkerLink, make_context
-from shared.messages import Beat, Body, Error, Ping
-from shared.runtime import WorkerRuntime
+from shared.link.beat import worker_id
+from shared.link.envelope import PROTO, Head, Kind, pack_head, unpack_head, unpack_map
+from shared.link.messages import Beat, Body, Error, Ping
+from shared.link.sockets import HIGH_WATER_MESSAGES, RouterLink, SendOutcome, WorkerLink, make_context
+from shared.worker.runtime import WorkerRuntime
 from tests.fakes.echo_service import EchoOpen, EchoService
 from tests.fakes.recording_owner import PATIENCE_S, RecordingOwner
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.stream_ref import StreamRef
-from shared.messages import Done
+from router.pools.stream_ref import StreamRef
+from shared.link.messages import Done
 
 PATIENCE_S = 10.0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.ids import StreamId
-from shared.messages import (
+from shared.link.messages import (
     Body,
     CloseAfter,
     Effects,
@@ -22,7 +22,7 @@ from shared.messages import (
     ToDevice,
     TurnOver,
 )
-from shared.service import Job
+from shared.worker.service import Job
 
 DEFAULT_TOOLS: tuple[dict[str, Any], ...] = (
     {"name": "self.get_device_status", "description": "status", "inputSchema": {"type": "object", "properties": {}}},
@@ -96,7 +96,7 @@ def _text(text: str) -> dict[str, Any]:
 
 @dataclass
 class FakeRouter:
-    """A Stream of shared.service that collects what the session says and answers Effects and MCP requests."""
+    """A Stream of shared.worker.service that collects what the session says and answers Effects and MCP requests."""
 
     id: StreamId
     device: FakeMcpDevice | None = None
@@ -108,7 +108,7 @@ class FakeRouter:
     is_open: bool = True
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    # shared.service.Stream
+    # shared.worker.service.Stream
 
     def audio(self, packet: bytes) -> None:
         raise AssertionError("a session sends no audio")

@@ -1,4 +1,4 @@
-"""A shared.service.Stream that keeps what was sent on it, and a device's ears to listen to it with."""
+"""A shared.worker.service.Stream that keeps what was sent on it, and a device's ears to listen to it with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from opuslib import Decoder
 
 from shared.ids import StreamId
-from shared.messages import Body
+from shared.link.messages import Body
 
 _numbers = itertools.count(1)
 FRAME_SAMPLES = 1440

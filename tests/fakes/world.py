@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router import wire
-from router.conversation import Conversation
-from router.ear import EarState
-from router.effects import (
+from router.talk.conversation import Conversation
+from router.talk.ear import EarState
+from router.talk.effects import (
     AbortStream,
     CloseDevice,
     Count,
@@ -29,10 +29,10 @@ from router.effects import (
     StreamEvent,
     StreamKey,
 )
-from router.prompts import Prompt
-from router.session_stream import Caller
+from router.talk.prompts import Prompt
+from router.talk.session_stream import Caller
 from shared.ids import Role
-from shared.messages import (
+from shared.link.messages import (
     AsrCredit,
     Body,
     Emotion,

@@ -10,10 +10,10 @@ import pytest
 import uvloop
 import zmq
 
-from shared.envelope import Head, Kind, pack_head
 from shared.errors import ConfigError
 from shared.ids import StreamId, WorkerId
-from shared.link import RouterLink, SendOutcome, WorkerLink, make_context
+from shared.link.envelope import Head, Kind, pack_head
+from shared.link.sockets import RouterLink, SendOutcome, WorkerLink, make_context
 from tests.fakes.link_rig import LinkRig, until
 
 pytestmark = pytest.mark.link

@@ -8,12 +8,12 @@ import random
 import pytest
 from prometheus_client import REGISTRY
 
-from router.stream_ref import StreamRef
-from router.switchboard import Switchboard
-from shared.envelope import Kind
+from router.pools.stream_ref import StreamRef
+from router.pools.switchboard import Switchboard
 from shared.ids import Role, StreamId, WorkerId
-from shared.link import SendOutcome
-from shared.messages import AsrCredit, Done, Error
+from shared.link.envelope import Kind
+from shared.link.messages import AsrCredit, Done, Error
+from shared.link.sockets import SendOutcome
 from tests.fakes.echo_service import DoneTwice, Echo, EchoOpen, EchoService, Fail, Raise
 from tests.fakes.link_rig import LinkRig, until, workers_of
 from tests.fakes.recording_owner import RecordingOwner

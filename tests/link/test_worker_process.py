@@ -16,10 +16,10 @@ import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
 
-from router.stream_ref import StreamRef
-from router.switchboard import Switchboard
+from router.pools.stream_ref import StreamRef
+from router.pools.switchboard import Switchboard
 from shared.ids import Role
-from shared.probes import thread_budget
+from shared.process.probes import thread_budget
 from shared.settings import metrics_port_of, router_endpoint
 from tests.fakes.echo_service import EchoOpen
 from tests.fakes.link_rig import until, workers_of

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from router.switchboard import Switchboard
-from shared.envelope import Kind, unpack_map
+from router.pools.switchboard import Switchboard
 from shared.ids import Role, WorkerId
-from shared.messages import Abort, AsrCredit
-from shared.runtime import WorkerRuntime
+from shared.link.envelope import Kind, unpack_map
+from shared.link.messages import Abort, AsrCredit
+from shared.worker.runtime import WorkerRuntime
 from tests.fakes.echo_service import EchoOpen, EchoService
 from tests.fakes.link_rig import BareRouter, LinkRig, until, workers_of
 from tests.fakes.recording_owner import RecordingOwner

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from shared.envelope import Kind, unpack_map
 from shared.ids import Role, WorkerId
-from shared.link import make_context
-from shared.messages import Abort, OpenAsr
-from shared.probes import thread_budget
+from shared.link.envelope import Kind, unpack_map
+from shared.link.messages import Abort, OpenAsr
+from shared.link.sockets import make_context
+from shared.process.probes import thread_budget
 from shared.settings import router_endpoint
 from tests.fakes.link_rig import BareRouter, until
 from tests.fakes.ports import ClusterPorts

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from shared.envelope import Head, Kind, unpack_map
 from shared.ids import Role, WorkerId
-from shared.link import make_context
-from shared.messages import Body, EffectsOk, FromDevice, Input, OpenSession, TurnOver
+from shared.link.envelope import Head, Kind, unpack_map
+from shared.link.messages import Body, EffectsOk, FromDevice, Input, OpenSession, TurnOver
+from shared.link.sockets import make_context
 from shared.settings import router_endpoint
 from tests.conftest import ClusterPorts
 from tests.fakes.link_rig import BareRouter, Inbox

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.envelope import Kind, unpack_map
 from shared.ids import Role, WorkerId
-from shared.link import make_context
-from shared.messages import Abort, Body, OpenTts, TtsCredit
+from shared.link.envelope import Kind, unpack_map
+from shared.link.messages import Abort, Body, OpenTts, TtsCredit
+from shared.link.sockets import make_context
 from shared.settings import router_endpoint
 from tests.fakes.link_rig import BareRouter
 from tests.fakes.ports import ClusterPorts

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from shared.auth import AuthReason, authorise
-from shared.config import load
-from shared.devices import DeviceReader, DeviceRegistry, devices_path
+from shared.config.load import load
+from shared.identity.auth import AuthReason, authorise
+from shared.identity.devices import DeviceReader, DeviceRegistry, devices_path
 from tests.fakes.web_server import Reply, WebServer, web_server
 
 pytestmark = pytest.mark.process

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shared.devices import devices_path
+from shared.identity.devices import devices_path
 from tests.fakes.web_server import ROUTER_OFFSET, WebServer, told_router, web_server
 
 pytestmark = pytest.mark.process

@@ -15,23 +15,23 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("shared", "router", "workers", "ops", "bench")
 
 PURE = (
-    "router.conversation", "router.ear", "router.echo", "router.effects", "router.heard", "router.identity",
-    "router.manners", "router.mouth", "router.pacing", "router.pool", "router.session_stream", "router.streams",
-    "router.turn", "router.uplink", "router.wire", "router.worker_events",
-    "shared.auth", "shared.beat", "shared.config_checks", "shared.config_keys", "shared.engine_choice", "shared.enrol",
-    "shared.envelope", "shared.errors", "shared.field_words", "shared.ids", "shared.lane", "shared.messages",
-    "shared.redaction", "shared.service", "shared.settings", "shared.strict_yaml",
-    "workers.asr.endpoint", "workers.asr.held_key", "workers.asr.timeline",
-    "workers.session.dialogue", "workers.session.emotion", "workers.session.language", "workers.session.segmentation",
-    "workers.session.speech_text", "workers.session.turn",
-    "workers.tts.engine", "workers.tts.jobs", "workers.tts.language", "workers.tts.sentences", "workers.tts.silence",
-    "workers.tts.text",
     "ops.device.effects", "ops.device.firmware", "ops.device.news", "ops.device.outbox", "ops.device.speaker",
-    "ops.device.tools", "ops.device.turn", "ops.device.wire",
+    "ops.device.tools", "ops.device.turn", "ops.device.wire", "router.device.identity", "router.device.manners",
+    "router.pools.pool", "router.pools.streams", "router.talk.conversation", "router.talk.ear", "router.talk.echo",
+    "router.talk.effects", "router.talk.heard", "router.talk.mouth", "router.talk.pacing",
+    "router.talk.session_stream", "router.talk.turn", "router.talk.uplink", "router.talk.worker_events",
+    "router.wire", "shared.config.checks", "shared.config.engine_choice", "shared.config.field_words",
+    "shared.config.keys", "shared.config.strict_yaml", "shared.errors", "shared.identity.auth",
+    "shared.identity.enrol", "shared.ids", "shared.link.beat", "shared.link.envelope", "shared.link.lane",
+    "shared.link.messages", "shared.log.redaction", "shared.settings", "shared.worker.service",
+    "workers.asr.endpoint", "workers.asr.held_key", "workers.asr.timeline", "workers.session.dialogue",
+    "workers.session.emotion", "workers.session.language", "workers.session.segmentation",
+    "workers.session.speech_text", "workers.session.turn", "workers.tts.engine", "workers.tts.jobs",
+    "workers.tts.language", "workers.tts.sentences", "workers.tts.silence", "workers.tts.text",
 )  # fmt: skip
 """Modules that decide: events and the time come in as arguments, decisions go out."""
 
-VALUES = ("router.prompts.Prompt",)
+VALUES = ("router.talk.prompts.Prompt",)
 """Plain data that pure modules may hold, although its module also reads files."""
 
 WORLD = frozenset(

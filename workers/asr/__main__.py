@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from shared import config
-from shared.log import configure
-from shared.watchdog import Watchdog
-from shared.worker import run
+from shared.config.load import load
+from shared.log.setup import configure
+from shared.process.watchdog import Watchdog
+from shared.worker.process import run
 from workers.asr.service import AsrService
 
 
@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.asr", description=__doc__)
     parser.add_argument("--slot", type=int, default=0)
     slot = parser.parse_args().slot
-    settings = config.load()
+    settings = load()
     configure("asr", slot, settings.log)
     watchdog = Watchdog()
     service = AsrService(settings.asr, watchdog)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.messages import OpenAsr, SpeechEnd, SpeechHeld, SpeechStart
-from shared.service import Stream
+from shared.link.messages import OpenAsr, SpeechEnd, SpeechHeld, SpeechStart
+from shared.worker.service import Stream
 from workers.asr.endpoint import Begun, Decision, Ended, Endpoint, Held
 from workers.asr.listening import Listening
 from workers.asr.opus import Pcm

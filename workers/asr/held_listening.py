@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.messages import Final, OpenAsr
-from shared.service import Stream
+from shared.link.messages import Final, OpenAsr
+from shared.worker.service import Stream
 from workers.asr.held_key import HeldKey
 from workers.asr.listening import Listening
 from workers.asr.opus import Pcm

@@ -17,8 +17,8 @@ from typing import Any
 import structlog
 
 from shared.errors import EngineError
-from shared.messages import AsrCredit, Final, OpenAsr, Partial
-from shared.service import Stream
+from shared.link.messages import AsrCredit, Final, OpenAsr, Partial
+from shared.worker.service import Stream
 from workers.asr import metrics
 from workers.asr.endpoint import Begun, Ended
 from workers.asr.engines.engine import Brief

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import soxr
 
 from shared.errors import ConfigError, EngineError
-from shared.messages import OpenAsr
+from shared.link.messages import OpenAsr
 from workers.asr.timeline import RATE_HZ, SAMPLES_PER_MS
 
 Pcm = npt.NDArray[np.int16]

@@ -6,10 +6,10 @@ from typing import Any
 
 from shared.errors import EngineError
 from shared.ids import Role
-from shared.messages import OpenAsr
-from shared.service import Job, Stream
+from shared.link.messages import OpenAsr
+from shared.process.watchdog import Watchdog
 from shared.settings import AsrSettings
-from shared.watchdog import Watchdog
+from shared.worker.service import Job, Stream
 from workers.asr.engines.registry import make_engines
 from workers.asr.free_listening import FreeListening
 from workers.asr.held_listening import HeldListening

@@ -24,7 +24,7 @@ import onnxruntime
 import structlog
 
 from shared.errors import EngineError, TransitionError
-from shared.watchdog import Watch
+from shared.process.watchdog import Watch
 from workers.asr import metrics
 from workers.asr.opus import Pcm
 from workers.asr.timeline import RATE_HZ, WINDOW_SAMPLES, next_window

@@ -7,10 +7,10 @@ import sys
 
 import structlog
 
-from shared.config import load
+from shared.config.load import load
 from shared.errors import ConfigError
-from shared.log import configure
-from shared.worker import run
+from shared.log.setup import configure
+from shared.worker.process import run
 from workers.session.service import SessionService
 
 log = structlog.get_logger(__name__)

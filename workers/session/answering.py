@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 
 from shared.errors import EngineError
-from shared.messages import Input, OpenSession
+from shared.link.messages import Input, OpenSession
 from shared.settings import SessionSettings
 from workers.session import metrics
 from workers.session.brain.base import Brain, Called, Leave, Output, Pause, Question, Say

@@ -17,8 +17,8 @@ from typing import Any, Final
 import structlog
 
 from shared.errors import WorkerProtocolError
-from shared.messages import Effects, EffectsOk, FromDevice, Input, OpenSession, Profile, ToDevice, TurnOver
-from shared.service import Stream
+from shared.link.messages import Effects, EffectsOk, FromDevice, Input, OpenSession, Profile, ToDevice, TurnOver
+from shared.worker.service import Stream
 from workers.session import metrics
 from workers.session.answering import Answer, Parts
 from workers.session.dialogue import Dialogue
@@ -34,7 +34,7 @@ INBOX_EVENTS: Final = 256
 
 
 class Conversation:
-    """A Job of shared.service: one stream of the session pool."""
+    """A Job of shared.worker.service: one stream of the session pool."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Conversation:
     def __repr__(self) -> str:
         return f"Conversation({self._who.session!r}, {self._turns!r})"
 
-    # shared.service.Job
+    # shared.worker.service.Job
 
     def on_audio(self, packet: bytes) -> None:
         """A session takes no audio."""

@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from enum import Enum
 
-from shared.messages import Input
+from shared.link.messages import Input
 from shared.settings import SessionSettings
 
 

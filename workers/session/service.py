@@ -15,9 +15,9 @@ from typing import Any
 
 from shared.errors import EngineError, WorkerProtocolError
 from shared.ids import Role
-from shared.messages import OpenSession
-from shared.service import Job, Stream
+from shared.link.messages import OpenSession
 from shared.settings import SessionSettings, Settings
+from shared.worker.service import Job, Stream
 from workers.session import metrics
 from workers.session.answering import Parts
 from workers.session.brain.base import Brain
@@ -35,7 +35,7 @@ DIALOGUES_PER_SEAT = 4
 
 
 class SessionService:
-    """Implements shared.service.Service for the session pool."""
+    """Implements shared.worker.service.Service for the session pool."""
 
     role = Role.SESSION
 

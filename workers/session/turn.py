@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any, Final
 
 from shared.errors import TransitionError
-from shared.messages import CloseAfter, Emotion, Input, ReplyEnd, Segment, TurnOver
+from shared.link.messages import CloseAfter, Emotion, Input, ReplyEnd, Segment, TurnOver
 from workers.session.emotion import DEFAULT_FACE, first_face
 from workers.session.language import Tongue, speech_language, tongue_of
 from workers.session.segmentation import Piece, Segmenter

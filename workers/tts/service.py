@@ -16,10 +16,10 @@ import structlog
 
 from shared.errors import EngineError
 from shared.ids import Role
-from shared.messages import OpenTts, TtsCredit
-from shared.service import Job, Stream
+from shared.link.messages import OpenTts, TtsCredit
+from shared.process.watchdog import LOAD_S, Watchdog
 from shared.settings import TtsSettings
-from shared.watchdog import LOAD_S, Watchdog
+from shared.worker.service import Job, Stream
 from workers.tts import metrics
 from workers.tts.cache import SegmentCache, SegmentKey
 from workers.tts.compute import SLOW_AFTER_S, ComputePool
@@ -122,7 +122,7 @@ class TtsService:
 
 
 class SegmentJob:
-    """One stream's segment: shared.service.Job towards the runtime, Listener towards the studio."""
+    """One stream's segment: shared.worker.service.Job towards the runtime, Listener towards the studio."""
 
     def __init__(self, stream: Stream, request: OpenTts, voice: Voice, studio: Studio, timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ import pytest_asyncio
 import soxr
 
 from shared.errors import ConfigError, EngineError
-from shared.messages import (
+from shared.link.messages import (
     AsrCredit,
     Final,
     Mode,
@@ -23,9 +23,9 @@ from shared.messages import (
     SpeechStart,
     VadProfile,
 )
-from shared.service import Job
+from shared.process.watchdog import Watchdog
 from shared.settings import AsrSettings, EngineChoice
-from shared.watchdog import Watchdog
+from shared.worker.service import Job
 from tests.fakes.asr_stream import AsrStream
 from tests.fakes.speech import joined, noise, packets, say, silence
 from workers.asr.engines.engine import Brief, Recogniser, Transcript

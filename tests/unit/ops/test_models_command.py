@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.models import ENGINES, Engine, directory_of, row_of, size_of, types_in_use
-from shared.engine_choice import KINDS
+from shared.config.engine_choice import KINDS
 from shared.settings import AsrSettings, EngineChoice, Settings
 
 pytestmark = pytest.mark.unit

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ops.lock import locked
+from shared.config.run_dir import prepare_run_dir
 from shared.errors import ConfigError
-from shared.run_dir import prepare_run_dir
 
 pytestmark = pytest.mark.unit
 

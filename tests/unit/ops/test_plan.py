@@ -14,7 +14,7 @@ from ops.logs import Logs
 from ops.plan import FIRST_TO_STOP, LONGEST_DRAIN_S, plan_of, process_names
 from ops.supervisor import ProcessName
 from shared.settings import METRICS_OFFSETS, ClusterSettings, Counts
-from shared.worker import DRAIN_S as WORKER_DRAIN_S
+from shared.worker.process import DRAIN_S as WORKER_DRAIN_S
 
 pytestmark = pytest.mark.unit
 

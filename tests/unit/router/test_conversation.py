@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from router import wire
-from router.ear import EarState
-from router.mouth import MouthState
+from router.talk.ear import EarState
+from router.talk.mouth import MouthState
 from shared.ids import Role
-from shared.messages import (
+from shared.link.messages import (
     CloseAfter,
     Effects,
     EffectsOk,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.pacing import GRID_S, FlowControlConfig, Pacer, TokenBucket, flow_control
+from router.talk.pacing import GRID_S, FlowControlConfig, Pacer, TokenBucket, flow_control
 
 pytestmark = pytest.mark.unit
 

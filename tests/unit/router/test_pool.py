@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.pool import BeatNews, Pool, Shortage, State, Wish
-from shared.envelope import PROTO
+from router.pools.pool import BeatNews, Pool, Shortage, State, Wish
 from shared.ids import Role, StreamId, WorkerId
-from shared.messages import Beat
+from shared.link.envelope import PROTO
+from shared.link.messages import Beat
 
 pytestmark = pytest.mark.unit
 

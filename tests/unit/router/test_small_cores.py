@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from websockets.datastructures import Headers
 
-from router.echo import is_echo
-from router.identity import identify
-from router.manners import BURST_MESSAGES, Manners
+from router.device.identity import identify
+from router.device.manners import BURST_MESSAGES, Manners
+from router.talk.echo import is_echo
 from router.wire import Framing
 
 pytestmark = pytest.mark.unit

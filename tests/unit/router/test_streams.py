@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.streams import Refusal, Row, StreamTable
-from shared.envelope import Kind
+from router.pools.streams import Refusal, Row, StreamTable
 from shared.ids import Role, StreamId, WorkerId
+from shared.link.envelope import Kind
 
 pytestmark = pytest.mark.unit
 

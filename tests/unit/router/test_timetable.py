@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from router.timetable import Entry, Timetable
+from router.device.timetable import Entry, Timetable
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router.uplink import UplinkLimits, UplinkLog
+from router.talk.uplink import UplinkLimits, UplinkLog
 
 pytestmark = pytest.mark.unit
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ConfigError
-from shared.messages import Input
+from shared.link.messages import Input
 from shared.settings import EngineChoice, SessionSettings
 from workers.session.iot import DeviceThings
 from workers.session.language import speech_language, tongue_of

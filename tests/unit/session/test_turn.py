@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import TransitionError
-from shared.messages import CloseAfter, Emotion, Input, ReplyEnd, Segment, TurnOver
+from shared.link.messages import CloseAfter, Emotion, Input, ReplyEnd, Segment, TurnOver
 from workers.session.turn import MAX_SEGMENTS, Ask, Cancel, Commit, Effects, Event, State, Turns
 
 pytestmark = pytest.mark.unit

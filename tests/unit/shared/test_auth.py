@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.auth import (
+from shared.identity.auth import (
     MAX_FUTURE_S,
     AuthReason,
     AuthResult,
@@ -22,7 +22,7 @@ from shared.auth import (
     clean_device_id,
     make_token,
 )
-from shared.enrol import DeviceRecord, DeviceState
+from shared.identity.enrol import DeviceRecord, DeviceState
 from shared.settings import AuthSettings
 
 pytestmark = pytest.mark.unit

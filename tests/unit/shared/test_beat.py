@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.beat import (
+from shared.ids import Role
+from shared.link.beat import (
     BEAT_COALESCE_S,
     BEAT_INTERVAL_S,
     BeatClock,
@@ -14,8 +15,7 @@ from shared.beat import (
     Verdict,
     worker_id,
 )
-from shared.ids import Role
-from shared.messages import Beat
+from shared.link.messages import Beat
 
 pytestmark = pytest.mark.unit
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from shared.auth_key import read_or_create
-from shared.config import PACKAGE_FILE, load, load_with_warnings
-from shared.config_keys import NOTES, SETTINGS, VARIABLES
-from shared.engine_choice import ConfigWarning
+from shared.config.auth_key import read_or_create
+from shared.config.engine_choice import ConfigWarning
+from shared.config.field_words import expected, field_of
+from shared.config.keys import NOTES, SETTINGS, VARIABLES
+from shared.config.load import PACKAGE_FILE, load, load_with_warnings
+from shared.config.run_dir import default_run_dir, prepare_run_dir
+from shared.config.strict_yaml import parse
 from shared.errors import ConfigError, InvalidConfigError
-from shared.field_words import expected, field_of
-from shared.run_dir import default_run_dir, prepare_run_dir
 from shared.settings import Settings
-from shared.strict_yaml import parse
 
 pytestmark = pytest.mark.unit
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shared.config import PACKAGE_FILE
-from shared.config_keys import MODULES, NOTES, SETTINGS, VAD_OPTIONS, VARIABLES
-from shared.engine_choice import KINDS
-from shared.strict_yaml import parse
+from shared.config.engine_choice import KINDS
+from shared.config.keys import MODULES, NOTES, SETTINGS, VAD_OPTIONS, VARIABLES
+from shared.config.load import PACKAGE_FILE
+from shared.config.strict_yaml import parse
 
 pytestmark = pytest.mark.unit
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.config import load_with_warnings
-from shared.engine_choice import ConfigWarning, is_local_url, is_placeholder
-from shared.messages import VadProfile
+from shared.config.engine_choice import ConfigWarning, is_local_url, is_placeholder
+from shared.config.load import load_with_warnings
+from shared.link.messages import VadProfile
 from shared.settings import Settings
 
 pytestmark = pytest.mark.unit

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.devices import SEEN_EVERY_S, DeviceReader, DeviceRegistry, Limits, RegistryError, devices_path
-from shared.enrol import AmbiguousApprovalError, DeviceNotFoundError, DeviceState, Door, Outcome
+from shared.identity.devices import SEEN_EVERY_S, DeviceReader, DeviceRegistry, Limits, RegistryError, devices_path
+from shared.identity.enrol import AmbiguousApprovalError, DeviceNotFoundError, DeviceState, Door, Outcome
 
 pytestmark = pytest.mark.unit
 

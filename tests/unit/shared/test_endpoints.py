@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from shared.endpoints import (
+from shared.errors import ConfigError
+from shared.ids import Role
+from shared.link.endpoints import (
     MAX_IPC_PATH_BYTES,
     check_endpoint,
     endpoint_of,
     prepare_directory,
     router_endpoints_for,
 )
-from shared.errors import ConfigError
-from shared.ids import Role
 from shared.settings import ClusterSettings, Counts
 
 pytestmark = pytest.mark.unit

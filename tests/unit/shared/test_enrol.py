@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import enrol
-from shared.enrol import DeviceRecord, DeviceState, Door, Outcome
 from shared.errors import TransitionError
+from shared.identity import enrol
+from shared.identity.enrol import DeviceRecord, DeviceState, Door, Outcome
 
 pytestmark = pytest.mark.unit
 

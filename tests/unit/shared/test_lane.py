@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.lane import CONTROL_SLOTS, STUCK_S, Lane, Message
+from shared.link.lane import CONTROL_SLOTS, STUCK_S, Lane, Message
 
 pytestmark = pytest.mark.unit
 

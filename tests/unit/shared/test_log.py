@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared import log
 from shared.errors import ConfigError
+from shared.log import setup as log
 from shared.settings import LogSettings
 
 pytestmark = pytest.mark.process
@@ -22,7 +22,7 @@ SENTENCE = "the treasure lies under the old oak"
 
 PREAMBLE = """
 import logging, os, sys, structlog
-from shared import log
+from shared.log import setup as log
 from shared.settings import LogSettings
 """
 
@@ -85,12 +85,12 @@ def test_a_line_says_who_speaks_and_what_is_bound() -> None:
         """
 log.configure("asr", 3, LogSettings(format="json"))
 with structlog.contextvars.bound_contextvars(session="s1", device="aa:bb"):
-    structlog.get_logger("router.ear").bind(generation=7, worker="asr-0.1").info("turn_ended", asr_ms=12)
+    structlog.get_logger("router.talk.ear").bind(generation=7, worker="asr-0.1").info("turn_ended", asr_ms=12)
 """
     )
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "level": "info", "program": "asr", "slot": 3, "logger": "router.ear", "event": "turn_ended", "asr_ms": 12,
+        "level": "info", "program": "asr", "slot": 3, "logger": "router.talk.ear", "event": "turn_ended", "asr_ms": 12,
         "session": "s1", "device": "aa:bb", "generation": 7, "worker": "asr-0.1",
     }  # fmt: skip
 
@@ -125,7 +125,7 @@ logger.debug("text with Bearer " + SECRET)
 logger.debug("bytes", packet=SENTENCE.encode())
 
 def fail(local):
-    from shared.messages import Final
+    from shared.link.messages import Final
     Final.from_map({"position": local, "text": [local]})
 
 try:

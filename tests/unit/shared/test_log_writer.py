@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.log_writer import THREAD_NAME, DescriptorSink, FileSink, LogWriter
-from shared.metrics_log import LOG_DROPPED
+from shared.log.metrics import LOG_DROPPED
+from shared.log.writer import THREAD_NAME, DescriptorSink, FileSink, LogWriter
 
 pytestmark = pytest.mark.unit
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import preflight
-from shared.config import load
-from shared.errors import ConfigError
-from shared.preflight import (
+from shared.config import preflight
+from shared.config.load import load
+from shared.config.preflight import (
     MODELS,
     Model,
     check,
@@ -20,6 +19,7 @@ from shared.preflight import (
     model_problems,
     ports_of,
 )
+from shared.errors import ConfigError
 from shared.settings import ClusterSettings, Counts, Settings
 
 pytestmark = pytest.mark.unit

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from shared.errors import ConfigError
-from shared.lag import LoopLag
-from shared.probes import Probes, thread_budget, thread_count
+from shared.process.lag import LoopLag
+from shared.process.probes import Probes, thread_budget, thread_count
 
 pytestmark = pytest.mark.link
 

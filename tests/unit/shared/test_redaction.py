@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.redaction import MASK, is_secret_field, is_secret_setting, mask_field, mask_text, mask_value
+from shared.log.redaction import MASK, is_secret_field, is_secret_setting, mask_field, mask_text, mask_value
 
 pytestmark = pytest.mark.unit
 

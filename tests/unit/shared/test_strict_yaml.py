@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.config.strict_yaml import parse
 from shared.errors import ConfigError
-from shared.strict_yaml import parse
 
 pytestmark = pytest.mark.unit
 

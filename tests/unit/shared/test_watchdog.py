@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.watchdog import Watchdog
+from shared.process.watchdog import Watchdog
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,7 +57,7 @@ async def main():
 def run(body: str) -> subprocess.CompletedProcess[str]:
     script = (
         "import asyncio, threading, time\n"
-        "from shared.watchdog import Watchdog\n"
+        "from shared.process.watchdog import Watchdog\n"
         "watchdog = Watchdog(hang_s=0.5, feed_interval_s=0.1)\n"
         "watch = watchdog.watch('compute', limit_s=0.3)\n"
         f"{body}\nasyncio.run(main())\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ops.make_prompts import TEXTS
-from router.prompts import load_prompts, read_prompt, write_prompt
+from router.talk.prompts import load_prompts, read_prompt, write_prompt
 from tests.fakes.tts_stream import decoded
 from workers.tts.opus import FRAME_MS
 

@@ -8,7 +8,7 @@ import pytest
 
 from router.web.caller import Caller, HostPort
 from router.web.policy import door_for
-from shared.enrol import Door
+from shared.identity.enrol import Door
 from shared.settings import AuthSettings
 
 pytestmark = pytest.mark.unit

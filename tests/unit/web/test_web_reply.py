@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router.web import reply
 from router.web.caller import HostPort
-from shared.enrol import WaitingRequest
+from shared.identity.enrol import WaitingRequest
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,1 @@
+"""The device side: sockets, lines, timers."""

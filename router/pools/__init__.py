@@ -1,0 +1,1 @@
+"""The worker side: pools, streams, and the switchboard that connects conversations to them."""

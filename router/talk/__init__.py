@@ -1,0 +1,1 @@
+"""What is decided about one conversation: pure cores, events and time in, effects out."""

@@ -1,0 +1,1 @@
+"""Logs of a process: one writer thread, nothing secret, nothing said."""

@@ -1,0 +1,183 @@
+"""The life of a worker process: start its service, join all routers, beat, drain, exit.
+
+Signals
+- SIGTERM drains: a draining BEAT at once, no new streams, wait for the open ones with the role's deadline, close the
+  service, exit 0. A second SIGTERM shortens the deadline to a second.
+- SIGINT is ignored: Ctrl-C in a terminal reaches the whole foreground group, but it is the supervisor who stops
+  workers.
+- The supervisor's own death drains too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+
+import structlog
+import uvloop
+
+from shared.errors import ConfigError, EngineError
+from shared.ids import Role
+from shared.link.endpoints import router_endpoints_for
+from shared.link.sockets import make_context
+from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
+from shared.process.blocked import BlockedLoop
+from shared.process.lag import LoopLag
+from shared.process.parent import Parent
+from shared.process.probes import Probes, thread_budget
+from shared.process.watchdog import LOAD_S, Watchdog
+from shared.settings import Settings, metrics_port_of
+from shared.worker.runtime import WorkerRuntime
+from shared.worker.service import Service
+
+log = structlog.get_logger(__name__)
+
+DRAIN_S = {Role.ASR: 20.0, Role.TTS: 30.0, Role.SESSION: 60.0}
+"""How long streams may go on after SIGTERM. The supervisor's stopwaitsecs must be longer."""
+SLOW_CALLBACK_S = 0.05
+
+EXIT_OK = 0
+EXIT_CANNOT_START = 1
+
+
+def run(
+    service: Service,
+    *,
+    settings: Settings,
+    slot: int,
+    program: str,
+    drain_s: float | None = None,
+    watchdog: Watchdog | None = None,
+) -> int:
+    """Be a worker process until told to stop. Returns the exit code.
+
+    Logging is set up by the caller. A service with compute threads is made with the same `watchdog`, so that it can
+    register them. Threads beyond the runtime's own are told in its attribute `extra_threads`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process = WorkerProcess(
+        service, settings, slot=slot, program=program, drain_s=drain_s, watchdog=watchdog or Watchdog()
+    )
+    debug = os.environ.get(DEBUG_VARIABLE) == "1"
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=debug) as runner:
+            return runner.run(process.live(), context=None)
+    finally:
+        process.context.term()
+
+
+class WorkerProcess:
+    """Signals, watchdog, probes and the order in which things start and stop."""
+
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        *,
+        slot: int,
+        program: str,
+        drain_s: float | None,
+        watchdog: Watchdog,
+    ) -> None:
+        self.context = make_context()
+        self._service = service
+        self._settings = settings
+        self._slot = slot
+        self._program = program
+        self._drain_s = DRAIN_S[service.role] if drain_s is None else drain_s
+        self._parent = Parent()
+        self._watchdog = watchdog
+        self._stop = asyncio.Event()
+        self._runtime: WorkerRuntime | None = None
+
+    async def live(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = LOAD_S
+        loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        self._watchdog.allow(LOAD_S)
+        try:
+            return await self._serve()
+        except (ConfigError, EngineError) as error:
+            log.critical(
+                "worker_cannot_start", program=self._program, slot=self._slot, code=error.code, error=str(error)
+            )
+            return EXIT_CANNOT_START
+        finally:
+            self._watchdog.stop()
+
+    async def _serve(self) -> int:
+        probes = Probes(self._metrics_port, self._ready, self._thread_budget)
+        await probes.start()
+        try:
+            if await self._load():
+                await self._work(probes.lag)
+        finally:
+            await probes.close()
+        return EXIT_OK
+
+    async def _load(self) -> bool:
+        """Start the service. False if told to stop meanwhile."""
+        loading = asyncio.create_task(self._service.start(), name="service-start")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop-wait")
+        try:
+            await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                await loading
+                return not self._stop.is_set()
+            return False
+        finally:
+            for task in (loading, stopping):
+                task.cancel()
+            await asyncio.gather(loading, stopping, return_exceptions=True)
+
+    async def _work(self, lag: LoopLag) -> None:
+        self._runtime = runtime = WorkerRuntime(
+            self._service,
+            router_endpoints_for(self._settings.cluster, self._service.role),
+            slot=self._slot,
+            context=self.context,
+            epoch=self._settings.epoch,
+            metrics_port=self._metrics_port,
+            lag=lag,
+            on_beat=self._check_parent,
+        )
+        gc.collect()
+        gc.freeze()
+        self._watchdog.start()
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            BlockedLoop().start()
+        await asyncio.sleep(0)  # from here on nothing may be slow, and the collection was
+        asyncio.get_running_loop().slow_callback_duration = SLOW_CALLBACK_S
+        runtime.join()
+        log.info("worker_started", program=self._program, slot=self._slot, capacity=self._service.capacity)
+        await self._stop.wait()
+        await runtime.drain(self._drain_s)
+        await self._service.close()
+        runtime.close()
+
+    @property
+    def _metrics_port(self) -> int:
+        return metrics_port_of(self._settings.cluster.metrics_port, self._program, self._slot)
+
+    @property
+    def _thread_budget(self) -> int:
+        resolves_names = self._service.role is Role.SESSION
+        extra = int(getattr(self._service, "extra_threads", 0))
+        return thread_budget(link=True, resolves_names=resolves_names, extra=extra)
+
+    def _ready(self) -> tuple[bool, dict[str, object]]:
+        runtime = self._runtime
+        is_ready = runtime is not None and not runtime.is_draining
+        return is_ready, {"program": self._program, "slot": self._slot, "active": runtime.active() if runtime else 0}
+
+    def _on_term(self) -> None:
+        if self._stop.is_set() and self._runtime is not None:
+            self._runtime.hurry()
+        self._stop.set()
+
+    def _check_parent(self) -> None:
+        if self._parent.is_gone and not self._stop.is_set():
+            log.warning("parent_gone", program=self._program, slot=self._slot)
+            self._stop.set()
