@@ -34,7 +34,7 @@ from ops.device.enrolment import DeviceError, Enrolment, Identity, enrol, simula
 from ops.device.opus import MIC_RATE, Speech, encode_speech, silence
 from ops.local import ota_url
 from ops.speech import Voice
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 SPOKEN = "Could you please tell me what the weather will be like tomorrow morning"
 RECONNECT_S = 1.0

@@ -27,7 +27,7 @@ from ops.local import ota_url
 from ops.speech import SpeechError, Voice, read_wav, write_wav
 from ops.talk_view import JsonView, TalkView, View
 from shared.errors import ConfigError, XiaozhiError
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

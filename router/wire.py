@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import Any, Literal, cast
 
 from shared.errors import DeviceProtocolError
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 MAX_PACKET_BYTES = 4000
 """The browser page sends about 1.9 KB per 60 ms; libopus never needs more than this."""

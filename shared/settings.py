@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.link.messages import Interruption, VadProfile
+from shared.listening import Interruption, VadProfile
 
 WAKEUP_WORDS = (
     "你好小智",

@@ -35,7 +35,7 @@ from ops.device.opus import Speech
 from ops.device.tools import DeviceTools
 from ops.device.turn import TurnMeter, TurnReport
 from shared.errors import DeviceProtocolError
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 _TIMER_SLACK_S = 0.001
 """uvloop rounds to milliseconds; a timer that came too early would have to be set again."""

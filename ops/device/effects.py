@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 
 @dataclass(frozen=True, slots=True)

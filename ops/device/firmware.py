@@ -30,7 +30,7 @@ from ops.device.effects import (
 )
 from ops.device.speaker import Speaker
 from shared.errors import TransitionError
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 WAKE_FRAMES = 33
 """Two seconds of audio from before the wake word was recognised."""

@@ -10,7 +10,7 @@ import struct
 from typing import Any, Literal
 
 from shared.errors import DeviceProtocolError
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 ProtocolVersion = Literal[1, 2, 3]
 

@@ -44,8 +44,6 @@ from shared.link.messages import (
     Input,
     InputSource,
     Interrupt,
-    Interruption,
-    Mode,
     Partial,
     Profile,
     ReplyEnd,
@@ -55,6 +53,7 @@ from shared.link.messages import (
     SpeechStart,
     ToDevice,
 )
+from shared.listening import Interruption, Mode
 from shared.settings import RouterSettings
 
 PROFILE_WAIT_S = 1.5

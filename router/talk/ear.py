@@ -27,7 +27,8 @@ from router.talk.heard import (
 from router.talk.uplink import UplinkLog
 from shared.errors import TransitionError
 from shared.ids import Role, WorkerId
-from shared.link.messages import AsrCredit, Final, Mode, OpenAsr, VadProfile
+from shared.link.messages import AsrCredit, Final, OpenAsr
+from shared.listening import Mode, VadProfile
 
 PRE_ROLL_FRAMES = 40
 """Kept while closed: a device sends up to 33 frames of its wake word before it says `detect` or `start`."""

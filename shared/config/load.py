@@ -33,7 +33,7 @@ from shared.config.keys import (
 from shared.config.run_dir import default_run_dir
 from shared.config.strict_yaml import parse
 from shared.errors import ConfigError, InvalidConfigError
-from shared.link.messages import VadProfile
+from shared.listening import VadProfile
 from shared.settings import Settings
 
 PACKAGE_FILE = Path(__file__).with_name("config.yaml")

@@ -17,11 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.errors import WorkerProtocolError
 from shared.link.envelope import pack_map, unpack_map
+from shared.listening import Interruption, Mode, VadProfile
 
-Mode = Literal["auto", "manual", "realtime"]
 InputSource = Literal["asr", "text", "greeting", "farewell"]
 Outcome = Literal["complete", "interrupted", "failed", "empty"]
-Interruption = Literal["off", "vad", "transcript"]
 
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
@@ -125,18 +124,6 @@ class Error(Body):
 
 
 # asr
-
-
-@dataclass(frozen=True, slots=True)
-class VadProfile(Body):
-    """How one device's speech is found. Probabilities 0..1, all times in ms of audio."""
-
-    threshold: float = 0.5
-    threshold_low: float = 0.3
-    end_silence_ms: int = 500
-    min_speech_ms: int = 96
-    pre_roll_ms: int = 300
-    max_utterance_ms: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)

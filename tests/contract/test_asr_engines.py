@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from shared.settings import EngineChoice
 from tests.fakes.link_rig import until
 from tests.fakes.speech import Pcm, joined, noise, say, silence, tone
 from workers.asr.engines.child import Word
-from workers.asr.engines.engine import Brief, Engine, Recogniser
+from workers.asr.engines.engine import Brief, Engine, OnLoss, Recogniser
 from workers.asr.engines.process import ChildRecogniser
 from workers.asr.engines.registry import make_engine
 from workers.asr.recognisers import Recognisers
@@ -193,7 +193,7 @@ class FaultyEngine:
         self._options = {"how": how, "where": where}
         self.made: list[ChildRecogniser] = []
 
-    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+    async def make(self, on_loss: OnLoss) -> Recogniser:
         self.made.append(await ChildRecogniser.spawn("tests.fakes.faulty_decoder", self._options, on_loss))
         return self.made[-1]
 
@@ -230,7 +230,7 @@ async def test_a_failing_child_is_a_typed_error_and_its_successor_works(how: str
 async def test_a_child_that_cannot_start_is_named() -> None:
     """The service does not start; the error says which decoder it was."""
     with pytest.raises(EngineError, match="faulty_decoder") as failure:
-        await FaultyEngine("raise", "make").make(lambda: None)
+        await FaultyEngine("raise", "make").make(lambda error: None)
     assert failure.value.code == "engine_start"
 
 
@@ -250,7 +250,7 @@ async def test_an_idle_child_that_is_killed_is_replaced() -> None:
 async def test_an_answer_to_the_utterance_before_is_nobodys() -> None:
     """A text and the answer to a cancel may cross with the next utterance's beginning."""
     engine = FaultyEngine("pause", "finish")
-    await engine.make(lambda: None)
+    await engine.make(lambda error: None)
     recogniser, partials = engine.made[0], list[str]()
     recogniser.begin(Brief("s", 1), partials.append)
     before = recogniser._utterance

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shared.identity.auth import make_token
-from shared.link.messages import Mode
+from shared.listening import Mode
 from tests.fakes.cluster import Cluster
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.people import device, quiet, said, until

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from shared.link.messages import Mode
+from shared.listening import Mode
 from tests.fakes.cluster import Cluster
 from tests.fakes.people import ListedTools, device, heard_as, said, until
 

@@ -10,7 +10,7 @@ import pytest
 
 from ops.device.client import Device
 from ops.device.turn import TurnReport
-from shared.link.messages import Mode
+from shared.listening import Mode
 from tests.fakes.cluster import Cluster
 from tests.fakes.people import device, said, until
 

@@ -23,7 +23,7 @@ from ops.device import wire
 from ops.device.opus import Pcm, decode
 from ops.device.tools import DeviceTools
 from router.wire import opus_ms
-from shared.link.messages import Mode
+from shared.listening import Mode
 from tests.fakes.cluster import Cluster
 from tests.fakes.people import quiet, said, voice
 from tests.fakes.raw_device import (

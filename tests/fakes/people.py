@@ -20,7 +20,7 @@ from ops.device.firmware import Profile
 from ops.device.opus import Pcm, Speech, decode, encode_speech, silence
 from ops.device.tools import DeviceTools
 from ops.speech import Voice
-from shared.link.messages import Mode
+from shared.listening import Mode
 from tests.fakes.cluster import Cluster
 
 

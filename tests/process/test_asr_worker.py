@@ -41,7 +41,7 @@ ASR:
 cluster:
   asr:
     recognisers: 2
-    final_timeout_s: 2
+    final_timeout_s: 8  # audio comes faster than real time here, and the machine may be busy
 log:
   log_level: DEBUG
 """
@@ -208,8 +208,6 @@ async def test_a_worker_listens_survives_faults_and_drains(
         await rig.event(victim, "partial")
         for pid in rig.children():
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: "recogniser_lost" in rig.log.read_text(), 30)
-        rig.send(victim, packets(silence(60)))
         kind, body = await rig.end(victim)
         assert (kind, body["code"], body["retryable"]) == (Kind.ERROR, "engine_died", True)
         await until(lambda: len(rig.children()) == 2 and not set(rig.children()) & set(children), 30)

@@ -23,7 +23,7 @@ PURE = (
     "router.wire", "shared.config.checks", "shared.config.engine_choice", "shared.config.field_words",
     "shared.config.keys", "shared.config.strict_yaml", "shared.errors", "shared.identity.auth",
     "shared.identity.enrol", "shared.ids", "shared.link.beat", "shared.link.envelope", "shared.link.lane",
-    "shared.link.messages", "shared.log.redaction", "shared.settings", "shared.worker.service",
+    "shared.link.messages", "shared.listening", "shared.log.redaction", "shared.settings", "shared.worker.service",
     "workers.asr.endpoint", "workers.asr.held_key", "workers.asr.timeline", "workers.session.dialogue",
     "workers.session.emotion", "workers.session.language", "workers.session.segmentation",
     "workers.session.speech_text", "workers.session.turn", "workers.tts.engine", "workers.tts.jobs",

@@ -21,7 +21,7 @@ from enum import Enum, auto
 from typing import Literal
 
 from shared.errors import TransitionError
-from shared.link.messages import VadProfile
+from shared.listening import VadProfile
 from workers.asr.timeline import SAMPLES_PER_MS, WINDOW_MS, WINDOW_SAMPLES
 
 HELD_MS = 400

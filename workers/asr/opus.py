@@ -68,7 +68,7 @@ class OpusDecoder:
     def __init__(self, frame_ms: int) -> None:
         self.bad_packets = 0
         self._nominal_samples = frame_ms * SAMPLES_PER_MS
-        self._calls = self._library()
+        self._calls = self.load_library()
         self._memory = ctypes.create_string_buffer(self._calls.size(1))
         self._state = ctypes.addressof(self._memory)
         if self._calls.init(self._state, RATE_HZ, 1) != 0:
@@ -77,7 +77,8 @@ class OpusDecoder:
         self._out_address = self._out.ctypes.data
 
     @classmethod
-    def _library(cls) -> _LibOpus:
+    def load_library(cls) -> _LibOpus:
+        """Once, before the first stream: finding it runs ldconfig. Raises ConfigError if it is missing."""
         if OpusDecoder._lib is None:
             OpusDecoder._lib = _LibOpus()
         return OpusDecoder._lib

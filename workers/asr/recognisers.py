@@ -18,7 +18,7 @@ from prometheus_client import Counter
 
 from shared.errors import EngineError
 from workers.asr import metrics
-from workers.asr.engines.engine import Engine, Recogniser
+from workers.asr.engines.engine import Engine, OnLoss, Recogniser
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,8 @@ class Recognisers:
         self._wait_s = wait_s
         self._cancel_timeout_s = cancel_timeout_s
         self._idle: dict[str, list[Recogniser]] = {name: [] for name in engines}
+        self._holders: dict[Recogniser, OnLoss] = {}
+        """Whom to tell when one that is at work dies."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -66,7 +68,7 @@ class Recognisers:
         for name, recogniser in zip(wanted, made, strict=True):
             self._idle[name].append(recogniser)
 
-    async def take(self, engine: str) -> Recogniser:
+    async def take(self, engine: str, on_loss: OnLoss) -> Recogniser:
         """Raises EngineError: asr_busy (retryable) if all are at work, or what making one raises."""
         began_s = time.monotonic()
         try:
@@ -81,11 +83,13 @@ class Recognisers:
             self._seats.release()
             raise
         metrics.RECOGNISERS_BUSY.inc()
+        self._holders[recogniser] = on_loss
         return recogniser
 
     def give_back(self, engine: str, recogniser: Recogniser, outcome: Outcome) -> None:
         """The utterance is over for it. Returns at once; the seat is free when the recogniser is fit again."""
         metrics.RECOGNISERS_BUSY.dec()
+        self._holders.pop(recogniser, None)
         if outcome is Outcome.IDLE and recogniser.is_usable and not self._is_closed:
             self._idle[engine].append(recogniser)
             self._seats.release()
@@ -106,13 +110,16 @@ class Recognisers:
 
     async def _make(self, engine: str) -> Recogniser:
         lost: list[Recogniser] = []
-        recogniser = await self.engines[engine].make(lambda: self._on_loss(engine, lost[0]) if lost else None)
+        recogniser = await self.engines[engine].make(
+            lambda error: self._on_loss(engine, lost[0], error) if lost else None
+        )
         lost.append(recogniser)
         return recogniser
 
-    def _on_loss(self, engine: str, recogniser: Recogniser) -> None:
-        # One that is at work fails its utterance, which gives it back as broken.
-        if recogniser in self._idle[engine] and not self._is_closed:
+    def _on_loss(self, engine: str, recogniser: Recogniser, error: EngineError) -> None:
+        if recogniser in self._holders:
+            self._holders[recogniser](error)  # who holds it gives it back as broken
+        elif recogniser in self._idle[engine] and not self._is_closed:
             self._idle[engine].remove(recogniser)
             self._spawn(self._refill(engine, recogniser), f"asr-refill-{engine}")
 

@@ -13,6 +13,7 @@ from shared.worker.service import Job, Stream
 from workers.asr.engines.registry import make_engines
 from workers.asr.free_listening import FreeListening
 from workers.asr.held_listening import HeldListening
+from workers.asr.opus import OpusDecoder
 from workers.asr.recognisers import Recognisers
 from workers.asr.utterance import Recognition
 from workers.asr.vad import VoiceDetector
@@ -44,6 +45,7 @@ class AsrService:
         return self._detector.stalled_ms
 
     async def start(self) -> None:
+        OpusDecoder.load_library()
         await self._detector.start()
         await self._recognisers.start(self._settings.engine.name)
 

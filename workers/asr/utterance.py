@@ -115,7 +115,7 @@ class Utterance:
             self._timeout = None
 
     async def _recognise(self) -> Transcript:
-        self._recogniser = recogniser = await self._recognition.recognisers.take(self._recognition.engine)
+        self._recogniser = recogniser = await self._recognition.recognisers.take(self._recognition.engine, self._fail)
         recogniser.begin(self._brief, self._on_partial)
         for pcm in self._waiting:
             recogniser.feed(pcm)
@@ -142,6 +142,8 @@ class Utterance:
         self._listener.on_text(self)
 
     def _fail(self, error: EngineError) -> None:
+        if self._outcome is Outcome.BROKEN:
+            return
         metrics.FAILURES.labels(error.code).inc()
         self._outcome = Outcome.BROKEN
         self._listener.on_failure(self, error)

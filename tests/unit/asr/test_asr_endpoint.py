@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import TransitionError
-from shared.link.messages import VadProfile
+from shared.listening import VadProfile
 from workers.asr.endpoint import TRANSITIONS, Begun, Decision, Ended, Endpoint, Event, Held, State
 from workers.asr.held_key import HeldKey
 from workers.asr.timeline import WINDOW_MS, WINDOW_SAMPLES, Timeline, next_window

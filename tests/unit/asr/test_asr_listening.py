@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -12,23 +12,14 @@ import pytest_asyncio
 import soxr
 
 from shared.errors import ConfigError, EngineError
-from shared.link.messages import (
-    AsrCredit,
-    Final,
-    Mode,
-    OpenAsr,
-    Partial,
-    SpeechEnd,
-    SpeechHeld,
-    SpeechStart,
-    VadProfile,
-)
+from shared.link.messages import AsrCredit, Final, OpenAsr, Partial, SpeechEnd, SpeechHeld, SpeechStart
+from shared.listening import Mode, VadProfile
 from shared.process.watchdog import Watchdog
 from shared.settings import AsrSettings, EngineChoice
 from shared.worker.service import Job
 from tests.fakes.asr_stream import AsrStream
 from tests.fakes.speech import joined, noise, packets, say, silence
-from workers.asr.engines.engine import Brief, Recogniser, Transcript
+from workers.asr.engines.engine import Brief, OnLoss, Recogniser, Transcript
 from workers.asr.engines.whole import WholeUtterance
 from workers.asr.free_listening import FreeListening
 from workers.asr.recognisers import Recognisers
@@ -346,7 +337,7 @@ class Backwards:
     def __init__(self) -> None:
         self.second_done = asyncio.Event()
 
-    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+    async def make(self, on_loss: OnLoss) -> Recogniser:
         return WholeUtterance(self._recognise)
 
     async def _recognise(self, pcm: bytes, brief: Brief) -> Transcript:
@@ -378,7 +369,7 @@ class Measure:
 
     is_heavy = False
 
-    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+    async def make(self, on_loss: OnLoss) -> Recogniser:
         return WholeUtterance(self._recognise)
 
     async def _recognise(self, pcm: bytes, brief: Brief) -> Transcript:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from shared.errors import EngineError
-from workers.asr.engines.engine import Brief, OnPartial, Recogniser, Transcript
+from workers.asr.engines.engine import Brief, OnLoss, OnPartial, Recogniser, Transcript
 from workers.asr.recognisers import Outcome, Recognisers
 
 pytestmark = pytest.mark.unit
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.unit
 class Hand:
     """A recogniser moved by the test."""
 
-    def __init__(self, on_loss: Callable[[], None]) -> None:
+    def __init__(self, on_loss: OnLoss) -> None:
         self.is_usable = True
         self.is_closed = False
         self.on_loss = on_loss
@@ -46,7 +45,7 @@ class Hands:
         self.made: list[Hand] = []
         self.fails = 0
 
-    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+    async def make(self, on_loss: OnLoss) -> Recogniser:
         if self.fails:
             self.fails -= 1
             raise EngineError("none left", code="engine_start")
@@ -74,10 +73,10 @@ async def test_one_more_than_there_are_is_refused_as_busy() -> None:
     """After the wait, with an error another worker may do better on."""
     recognisers = Recognisers({"hand": Hands()}, seats=2, wait_s=0.01)
     await recognisers.start("hand")
-    await recognisers.take("hand")
-    await recognisers.take("hand")
+    await recognisers.take("hand", pytest.fail)
+    await recognisers.take("hand", pytest.fail)
     with pytest.raises(EngineError) as refusal:
-        await recognisers.take("hand")
+        await recognisers.take("hand", pytest.fail)
     assert (refusal.value.code, refusal.value.retryable) == ("asr_busy", True)
 
 
@@ -86,11 +85,11 @@ async def test_who_waits_gets_the_next_one_back() -> None:
     hands = Hands()
     recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30)
     await recognisers.start("hand")
-    held = await recognisers.take("hand")
+    held = await recognisers.take("hand", pytest.fail)
     order: list[int] = []
 
     async def wait(number: int) -> None:
-        recogniser = await recognisers.take("hand")
+        recogniser = await recognisers.take("hand", pytest.fail)
         order.append(number)
         recognisers.give_back("hand", recogniser, Outcome.IDLE)
 
@@ -107,9 +106,9 @@ async def test_a_broken_one_is_closed_and_made_anew() -> None:
     hands = Hands()
     recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30)
     await recognisers.start("hand")
-    broken = await recognisers.take("hand")
+    broken = await recognisers.take("hand", pytest.fail)
     recognisers.give_back("hand", broken, Outcome.BROKEN)
-    successor = await recognisers.take("hand")
+    successor = await recognisers.take("hand", pytest.fail)
     assert hands.made[0].is_closed and successor is hands.made[1]
 
 
@@ -118,13 +117,13 @@ async def test_one_that_cannot_leave_an_utterance_is_replaced() -> None:
     hands = Hands()
     recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30, cancel_timeout_s=0.01)
     await recognisers.start("hand")
-    stuck = await recognisers.take("hand")
+    stuck = await recognisers.take("hand", pytest.fail)
     recognisers.give_back("hand", stuck, Outcome.UNFINISHED)
-    assert await recognisers.take("hand") is hands.made[1]
+    assert await recognisers.take("hand", pytest.fail) is hands.made[1]
     assert hands.made[0].is_closed
     recognisers.give_back("hand", hands.made[1], Outcome.UNFINISHED)
     hands.made[1].may_cancel.set()
-    assert await recognisers.take("hand") is hands.made[1]
+    assert await recognisers.take("hand", pytest.fail) is hands.made[1]
 
 
 async def test_an_idle_one_that_dies_is_replaced() -> None:
@@ -132,10 +131,25 @@ async def test_an_idle_one_that_dies_is_replaced() -> None:
     hands = Hands()
     recognisers = Recognisers({"hand": hands}, seats=2, wait_s=30)
     await recognisers.start("hand")
-    hands.made[0].on_loss()
+    hands.made[0].on_loss(EngineError("gone", code="engine_died"))
     await settled(recognisers)
     assert len(hands.made) == 3 and hands.made[0].is_closed
-    assert {await recognisers.take("hand"), await recognisers.take("hand")} == set(hands.made[1:])
+    assert {await recognisers.take("hand", pytest.fail), await recognisers.take("hand", pytest.fail)} == set(
+        hands.made[1:]
+    )
+
+
+async def test_the_holder_of_one_that_dies_is_told() -> None:
+    """At once, not at its next call; it is replaced when the holder gives it back."""
+    hands = Hands()
+    recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30)
+    await recognisers.start("hand")
+    told: list[EngineError] = []
+    held = await recognisers.take("hand", told.append)
+    hands.made[0].on_loss(EngineError("gone", code="engine_died"))
+    assert [error.code for error in told] == ["engine_died"] and len(hands.made) == 1
+    recognisers.give_back("hand", held, Outcome.BROKEN)
+    assert await recognisers.take("hand", pytest.fail) is hands.made[1]
 
 
 async def test_a_seat_survives_a_recogniser_that_cannot_be_made() -> None:
@@ -144,20 +158,20 @@ async def test_a_seat_survives_a_recogniser_that_cannot_be_made() -> None:
     recognisers = Recognisers({"hand": hands}, seats=1, wait_s=30)
     await recognisers.start("hand")
     hands.fails = 2
-    recognisers.give_back("hand", await recognisers.take("hand"), Outcome.BROKEN)
+    recognisers.give_back("hand", await recognisers.take("hand", pytest.fail), Outcome.BROKEN)
     await settled(recognisers)
     with pytest.raises(EngineError) as failure:
-        await recognisers.take("hand")
+        await recognisers.take("hand", pytest.fail)
     assert failure.value.code == "engine_start"
-    assert await recognisers.take("hand") is hands.made[1]
+    assert await recognisers.take("hand", pytest.fail) is hands.made[1]
 
 
 async def test_many_takers_that_give_up_leak_no_seat() -> None:
     """Refused and cancelled waiters leave every seat usable."""
     recognisers = Recognisers({"hand": Hands()}, seats=2, wait_s=0.001)
     await recognisers.start("hand")
-    held = [await recognisers.take("hand"), await recognisers.take("hand")]
-    waiting = [asyncio.create_task(recognisers.take("hand")) for _ in range(20)]
+    held = [await recognisers.take("hand", pytest.fail), await recognisers.take("hand", pytest.fail)]
+    waiting = [asyncio.create_task(recognisers.take("hand", pytest.fail)) for _ in range(20)]
     await asyncio.sleep(0)
     for task in waiting[::2]:
         task.cancel()
@@ -165,4 +179,4 @@ async def test_many_takers_that_give_up_leak_no_seat() -> None:
     assert all(isinstance(result, EngineError | asyncio.CancelledError) for result in results)
     for one in held:
         recognisers.give_back("hand", one, Outcome.IDLE)
-    assert len({id(await recognisers.take("hand")) for _ in range(2)}) == 2
+    assert len({id(await recognisers.take("hand", pytest.fail)) for _ in range(2)}) == 2

@@ -16,7 +16,7 @@ from ops.device.firmware import State
 from ops.device.news import Kind, News
 from ops.device.opus import SPEAKER_RATE, Speech, decode, encode_speech, silence
 from ops.device.wire import ProtocolVersion
-from shared.link.messages import Mode
+from shared.listening import Mode
 from tests.fakes.voice_server import HELLO, SPEECH_BYTES, Script, VoiceServer, voice_server
 
 pytestmark = pytest.mark.link

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ops.device.effects import Capture, Effect, Play, SendAbort, SendDetect, SendPacket, SendStart, SendStop
 from ops.device.firmware import Firmware, Profile, State
 from shared.errors import TransitionError
-from shared.link.messages import Mode
+from shared.listening import Mode
 
 pytestmark = pytest.mark.unit
 

@@ -18,7 +18,6 @@ from shared.link.messages import (
     Final,
     Input,
     Interrupt,
-    Mode,
     OpenAsr,
     OpenSession,
     OpenTts,
@@ -29,8 +28,8 @@ from shared.link.messages import (
     SpeechStart,
     ToDevice,
     TurnOver,
-    VadProfile,
 )
+from shared.listening import Mode, VadProfile
 from shared.settings import RouterSettings
 from tests.fakes.world import FRAME, World
 

@@ -6,7 +6,7 @@ import pytest
 
 from shared.config.engine_choice import ConfigWarning, is_local_url, is_placeholder
 from shared.config.load import load_with_warnings
-from shared.link.messages import VadProfile
+from shared.listening import VadProfile
 from shared.settings import Settings
 
 pytestmark = pytest.mark.unit

@@ -16,7 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.errors import EngineError
+
 OnPartial = Callable[[str], None]
+OnLoss = Callable[[EngineError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +67,5 @@ class Engine(Protocol):
     def is_heavy(self) -> bool:
         """Whether a recogniser takes long to make, so that they are made before they are needed."""
 
-    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+    async def make(self, on_loss: OnLoss) -> Recogniser:
         """A warm recogniser. It calls `on_loss` if it dies by itself. Raises EngineError."""

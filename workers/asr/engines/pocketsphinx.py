@@ -7,13 +7,11 @@ ones; [] = none).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ConfigError
 from shared.settings import EngineChoice
-from workers.asr.engines.engine import Recogniser
+from workers.asr.engines.engine import OnLoss, Recogniser
 from workers.asr.engines.process import ChildRecogniser
 
 DECODER_MODULE = "workers.asr.engines.pocketsphinx_decoder"
@@ -40,5 +38,5 @@ class PocketSphinxEngine:
         except ValidationError as error:
             raise ConfigError(f"ASR.{choice.name}", choice.options, "options of the pocketsphinx engine") from error
 
-    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+    async def make(self, on_loss: OnLoss) -> Recogniser:
         return await ChildRecogniser.spawn(DECODER_MODULE, self._options, on_loss)

@@ -11,7 +11,6 @@ import itertools
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -19,7 +18,7 @@ import structlog
 
 from shared.errors import EngineError
 from workers.asr.engines.child import Word
-from workers.asr.engines.engine import Brief, OnPartial, Transcript
+from workers.asr.engines.engine import Brief, OnLoss, OnPartial, Transcript
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +32,7 @@ class ChildRecogniser:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, process: Process, name: str, on_loss: Callable[[], None]) -> None:
+    def __init__(self, process: Process, name: str, on_loss: OnLoss) -> None:
         self._process = process
         self._name = name
         self._on_loss = on_loss
@@ -47,7 +46,7 @@ class ChildRecogniser:
         self._reader = loop.create_task(self._read(), name=f"asr-child-{process.pid}")
 
     @classmethod
-    async def spawn(cls, module: str, options: dict[str, Any], on_loss: Callable[[], None]) -> ChildRecogniser:
+    async def spawn(cls, module: str, options: dict[str, Any], on_loss: OnLoss) -> ChildRecogniser:
         """A child that runs `module`'s decoder, loaded and warm. Raises EngineError."""
         command = (sys.executable, "-m", "workers.asr.engines.child", module, str(os.getpid()))
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
@@ -106,7 +105,7 @@ class ChildRecogniser:
 
     def _send(self, word: Word, utterance: int | None = None, payload: Any = None) -> None:
         if not self.is_usable:
-            raise EngineError(f"{self._name} is gone", code=self._failure, retryable=True)
+            raise self._error()
         assert self._process.stdin is not None
         number = self._utterance if utterance is None else utterance
         self._process.stdin.write(msgpack.packb((int(word), number, payload)))
@@ -134,8 +133,11 @@ class ChildRecogniser:
     def _lose(self) -> None:
         self._is_lost = True
         if not self._answer.done():
-            self._answer.set_exception(EngineError(f"{self._name} is gone", code=self._failure, retryable=True))
+            self._answer.set_exception(self._error())
             self._answer.exception()  # nobody may be waiting
         if not self._is_closed:
             log.warning("recogniser_lost", child=self._name, pid=self._process.pid)
-            self._on_loss()
+            self._on_loss(self._error())
+
+    def _error(self) -> EngineError:
+        return EngineError(f"{self._name} is gone", code=self._failure, retryable=True)

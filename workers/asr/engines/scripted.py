@@ -10,14 +10,13 @@ Options: `text` (a template with {session}, {utterance} and {language}; default 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ConfigError, EngineError
 from shared.settings import EngineChoice
-from workers.asr.engines.engine import Brief, OnPartial, Recogniser, Transcript
+from workers.asr.engines.engine import Brief, OnLoss, OnPartial, Recogniser, Transcript
 from workers.asr.engines.whole import WholeUtterance
 from workers.asr.timeline import RATE_HZ
 
@@ -99,5 +98,5 @@ class ScriptedEngine:
         except (ValidationError, KeyError, IndexError, ValueError) as error:
             raise ConfigError(f"ASR.{choice.name}", choice.options, "options of the scripted engine") from error
 
-    async def make(self, on_loss: Callable[[], None]) -> Recogniser:
+    async def make(self, on_loss: OnLoss) -> Recogniser:
         return ScriptedStream(self._script) if self._options.partials else WholeUtterance(self._script.recognise)
