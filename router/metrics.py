@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from prometheus_client import Counter, Gauge, Histogram
 
 CONNECTIONS = Gauge("xz_connections", "Open device connections.")
@@ -59,7 +62,26 @@ _HISTOGRAMS = {
         "From an abort seen to its tts stop written.",
         buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1),
     ),
+    "egress_lead": Histogram(
+        "xz_egress_lead_seconds",
+        "Least sound a device had in hand during one reply; near 0 = it nearly ran dry.",
+        buckets=(0, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3),
+    ),
 }
+
+_TURN_STAGE = Histogram(
+    "xz_turn_stage_seconds",
+    "What each stage of a turn took.",
+    ["stage"],
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60),
+)
+_STAGES = (
+    (None, "accepted_ms", _TURN_STAGE.labels("recognising")),
+    ("accepted_ms", "first_segment_ms", _TURN_STAGE.labels("thinking")),
+    ("first_segment_ms", "first_audio_ms", _TURN_STAGE.labels("synthesising")),
+    ("first_audio_ms", "turn_ms", _TURN_STAGE.labels("speaking")),
+)
+"""From which moment of a turn's log line to which; no moment = the end of the person's speech."""
 
 _children = {(name, ""): counter for name, counter in _COUNTERS.items()}
 
@@ -74,3 +96,11 @@ def count(metric: str, label: str = "") -> None:
 
 def observe(metric: str, value: float) -> None:
     _HISTOGRAMS[metric].observe(value)
+
+
+def observe_turn(fields: Mapping[str, Any]) -> None:
+    """The stages of a finished turn. One that was not reached, or that a filler overtook, is left out."""
+    for since, until, stage in _STAGES:
+        begin_ms, end_ms = (0 if since is None else fields[since]), fields[until]
+        if begin_ms is not None and end_ms is not None and end_ms >= begin_ms:
+            stage.observe((end_ms - begin_ms) / 1000)

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, cast
 
-from shared.errors import DeviceProtocolError
+from shared.errors import DeviceProtocolError, WorkerProtocolError
+from shared.link.envelope import pack_map
 from shared.listening import Mode
 
 MAX_PACKET_BYTES = 4000
@@ -226,7 +227,16 @@ def parse(text: str) -> Message:
     parser = _PARSERS.get(kind)
     if parser is None:
         raise DeviceProtocolError("message type is not known", code="unknown_type")
+    _check_travels(message)
     return parser(message)
+
+
+def _check_travels(message: dict[str, Any]) -> None:
+    """Parts of it go on to workers: JSON can say what a link cannot carry, such as a number of 100 digits."""
+    try:
+        pack_map(message)
+    except (ValueError, OverflowError, RecursionError, WorkerProtocolError):
+        raise DeviceProtocolError("message cannot be passed on", code="cannot_travel") from None
 
 
 def _parse_hello(message: dict[str, Any]) -> Hello:

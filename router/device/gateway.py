@@ -23,6 +23,7 @@ from router.device.identity import Identity, identify
 from router.device.line import Line
 from router.device.socket import WRITE_LIMIT_BYTES, DeviceSocket
 from router.device.timetable import Timetable
+from router.device.uplink_batch import UplinkBatch
 from router.pools.switchboard import Switchboard
 from router.talk.conversation import Conversation
 from router.talk.mouth import Prompts
@@ -66,6 +67,7 @@ class Gateway:
     async def start(self, listener: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._timetable = Timetable(self._loop)
+        self._uplink = UplinkBatch(self._loop)
         self._server = await serve(
             self._handle,
             sock=listener,
@@ -118,6 +120,7 @@ class Gateway:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._timetable.close()
+        self._uplink.close()
 
     # Before the upgrade
 
@@ -173,7 +176,15 @@ class Gateway:
             older.hang_up(1000, "superseded")
         caller = Caller(secrets.token_hex(16), device, clean_client_id(identity.client) or "", identity.address)
         conversation = Conversation(caller, self._settings.router, self._prompts, time.monotonic())
-        line = Line(connection, identity, conversation, self._switchboard, self._timetable, on_close=self._close_socket)
+        line = Line(
+            connection,
+            identity,
+            conversation,
+            self._switchboard,
+            self._timetable,
+            uplink=self._uplink,
+            on_close=self._close_socket,
+        )
         self._lines[device] = line
         metrics.CONNECTIONS_TOTAL.inc()
         metrics.CONNECTIONS.set(self.connections)

@@ -19,6 +19,7 @@ from router.device.identity import Identity
 from router.device.manners import Manners
 from router.device.socket import DeviceSocket
 from router.device.timetable import Timetable
+from router.device.uplink_batch import UplinkBatch
 from router.talk.conversation import Conversation
 from router.talk.effects import (
     AbortStream,
@@ -95,6 +96,7 @@ class Line:
         switchboard: Switchboard,
         timetable: Timetable,
         *,
+        uplink: UplinkBatch,
         on_close: Callable[[Line, int, str], None],
     ) -> None:
         self.socket = socket
@@ -104,6 +106,7 @@ class Line:
         self.pinged_at = socket.heard_at
         self._framing = identity.framing(None)
         self._switchboard = switchboard
+        self._uplink = uplink
         self._entry = timetable.entry(self._tick)
         self._loop = asyncio.get_running_loop()
         self._on_close = on_close
@@ -303,7 +306,7 @@ class Line:
     def _stream_audio(self, effect: StreamAudio) -> None:
         ref = self._refs.get(effect.key)
         if ref is not None:
-            ref.send_audio(effect.packet)
+            self._uplink.add(ref, effect.packet)
 
     def _stream_event(self, effect: StreamEvent) -> None:
         ref = self._refs.get(effect.key)
@@ -318,6 +321,7 @@ class Line:
     def _end_stream(self, effect: EndStream) -> None:
         ref = self._refs.get(effect.key)
         if ref is not None:
+            self._uplink.flush()
             ref.end()
 
     def _abort_stream(self, effect: AbortStream) -> None:
@@ -336,6 +340,7 @@ class Line:
 
     def _log_turn(self, effect: LogTurn) -> None:
         self.log.info("turn", **effect.fields)
+        metrics.observe_turn(effect.fields)
 
 
 _EXECUTORS: dict[type[Effect], Callable[[Line, Any], None]] = {

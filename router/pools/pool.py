@@ -226,9 +226,11 @@ class Pool:
 
     def place(self, wish: Wish) -> WorkerId | Shortage:
         """Where a stream goes. Nothing is reserved before `on_opened`."""
-        able = [w for w in self._workers.values() if w.id not in wish.exclude and w.has_engine(wish.engine)]
+        able = [w for w in self._workers.values() if w.has_engine(wish.engine)]
         if not able:
             return Shortage.EMPTY
+        # A worker that has failed this job once is better than nobody.
+        able = [w for w in able if w.id not in wish.exclude] or able
         free = [w for w in able if w.has_room and w.state is State.READY]
         return self._pick(free, wish).id if free else Shortage.FULL
 

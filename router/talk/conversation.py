@@ -416,6 +416,8 @@ class Conversation:
         out: list[Effect] = [Count("utterances_failed", reason)]
         if self.mouth.state != MouthState.SILENT:
             return out
+        if self._closing:
+            return out
         out += self._begin("", "asr", shown=None, now=now, ended_at=now, tell=False)
         prompt = "busy" if reason in ("busy", "no_worker") else "apology"
         return out + self._spoken(self.mouth.apologise(reason, now, prompt=prompt), now)
@@ -434,6 +436,8 @@ class Conversation:
         mode: Mode | None = None,
         tell: bool = True,
     ) -> list[Effect]:
+        if self._closing:
+            return []
         if text and source != "farewell":
             self.mouth.language = "zh" if any("\u4e00" <= char <= "\u9fff" for char in text) else "en"
         gen = self.mouth.next_generation()
@@ -462,7 +466,9 @@ class Conversation:
             out += self.session.tell(over)
         self.ear.rearm()
         self._failures = self._failures + 1 if over.outcome == "failed" else 0
-        if turn.apology == "busy":
+        if turn.close_after and over.outcome != "interrupted":
+            out += self._close(1000, "goodbye")
+        elif turn.apology == "busy":
             out += self._close(BUSY_CODE, "busy")
         elif self._failures >= FAILED_TURNS:
             out += self._close(BUSY_CODE, "failed_turns")

@@ -22,7 +22,6 @@ from typing import Any
 from router import wire
 from router.talk.effects import (
     AbortStream,
-    CloseDevice,
     Count,
     LogTurn,
     Observe,
@@ -115,6 +114,8 @@ class Mouth:
     _ping_token: int = 0
     _pong_at: float | None = None
     _progress_at: float = 0.0
+    _least_lead_s: float = math.inf
+    """The least that the device had in hand when a frame left, once it had its lead."""
     _hold_until: float | None = None
     _resume_pending: bool = False
     _worker: WorkerId | None = None
@@ -140,6 +141,7 @@ class Mouth:
         self.pacer.start(now, now + START_GAP_S)
         self._progress_at = now
         self._spoken.clear()
+        self._least_lead_s = math.inf
         self._pong_at = None
         self._hold_until = None
         out: MouthOut = [] if shown is None else [SendText(wire.stt(shown))]
@@ -367,6 +369,8 @@ class Mouth:
             self.turn.first_frame_at = now
             out.append(Observe("turn_response", now - self.turn.ended_at))
         underruns = self.pacer.underruns
+        if self.pacer.sent_frames >= self.pacer.lead_frames:
+            self._least_lead_s = min(self._least_lead_s, max(0.0, self.pacer.playhead_s - now))
         self.pacer.sent(now)
         self._progress_at = now
         self._move(MouthEvent.FRAME)
@@ -524,9 +528,9 @@ class Mouth:
         self._hold_until = None
         self.turn = None
         out: MouthOut = [SendText(wire.tts("stop")), TurnEnded(turn_over, turn)]
+        if self._least_lead_s < math.inf:
+            out.append(Observe("egress_lead", self._least_lead_s))
         out.append(LogTurn(turn_line(turn, turn_over, self.pacer, now)))
-        if turn.close_after and turn_over.outcome in ("complete", "empty", "failed"):
-            out.append(CloseDevice(1000, "goodbye"))
         return out
 
     def _turn_over(self, outcome: Outcome, reason: str, now: float) -> TurnOver:

@@ -4,7 +4,7 @@ The device holds 40 packets and silently drops the newest when full; what it hol
 reply leaves in real time with a small lead: `lead` frames at once, then one per frame duration on an absolute grid.
 After an underrun the grid starts anew, with its lead. Waiting never drops a frame.
 
-The grids of all devices lie on common 5 ms steps, so that one wake-up of the router serves many of them.
+The grids of all devices lie on common 10 ms steps, so that one wake-up of the router serves many of them.
 
 `FlowControl` is the hard limit beneath it: sent − played ≤ capacity, counted in packets as the device counts, with
 played computed from the schedule. With a lead of 3 to 5 it never binds; it is there for whoever changes the lead.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-GRID_S = 0.005
+GRID_S = 0.01
 """A divisor of every Opus frame duration, so that a grid that begins on a step stays on steps."""
 
 

@@ -12,9 +12,3 @@ LINK_SEND_FAILURES = Counter(
 )
 LINK_DROPPED = Counter("xz_link_dropped_total", "Received messages that were not acted on", ["pool", "reason"])
 LINK_UNKNOWN_KIND = Counter("xz_link_unknown_kind_total", "Messages of a kind this version does not know", ["pool"])
-
-JOBS_ENDED = Counter(
-    "xz_jobs_ended_total", "Streams a worker ended, by how (done, aborted, or the error's code)", ["pool", "code"]
-)
-JOB_SECOND_ENDS = Counter("xz_job_second_ends_total", "Attempts to end a stream that had ended already", ["pool"])
-REJOINS = Counter("xz_worker_rejoins_total", "New identities taken towards a router", ["pool", "reason"])

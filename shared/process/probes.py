@@ -24,7 +24,6 @@ from shared.process.lag import LoopLag
 INTERPRETER_THREADS = 1
 ZMQ_THREADS = 2
 """I/O thread and reaper of the one context."""
-WATCHDOG_THREADS = 1
 LOG_WRITER_THREADS = 1
 RESOLVER_THREADS = 4
 """libuv's pool, made by the first name that is resolved."""
@@ -46,7 +45,7 @@ Page = Callable[[], dict[str, Any]]
 
 def thread_budget(*, link: bool, resolves_names: bool = False, extra: int = 0) -> int:
     """Threads of a process. `extra`: compute threads, ONNX Runtime's, the store's."""
-    fixed = INTERPRETER_THREADS + WATCHDOG_THREADS + LOG_WRITER_THREADS
+    fixed = INTERPRETER_THREADS + LOG_WRITER_THREADS
     return fixed + (ZMQ_THREADS if link else 0) + (RESOLVER_THREADS if resolves_names else 0) + extra
 
 

@@ -24,16 +24,9 @@ from shared.link.beat import RouterWatch
 from shared.link.envelope import Head, Kind, pack_head, unpack_map
 from shared.link.lane import Lane
 from shared.link.messages import Abort, Beat, Body, Done, Error, Ping
-from shared.link.metrics import (
-    JOB_SECOND_ENDS,
-    JOBS_ENDED,
-    LINK_DROPPED,
-    LINK_MESSAGES,
-    LINK_SEND_FAILURES,
-    LINK_UNKNOWN_KIND,
-    REJOINS,
-)
+from shared.link.metrics import LINK_DROPPED, LINK_MESSAGES, LINK_SEND_FAILURES, LINK_UNKNOWN_KIND
 from shared.link.sockets import SendOutcome, WorkerLink
+from shared.worker.metrics import JOB_SECOND_ENDS, JOBS_ENDED, REJOINS
 from shared.worker.service import Job, Service
 
 log = structlog.get_logger(__name__)

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import structlog
 import zmq
-from prometheus_client import Histogram
 
 from shared.ids import Role, WorkerId
 from shared.link.beat import LATE_TICK_S, BeatClock, worker_id
 from shared.link.envelope import PROTO
 from shared.link.messages import Beat
 from shared.process.lag import LoopLag
+from shared.worker.metrics import DRAIN_SECONDS
 from shared.worker.peer import RouterPeer
 from shared.worker.service import Service
 
@@ -34,10 +34,6 @@ HURRY_S = 1.0
 DRAIN_NOTICE_S = 0.1
 """OPENs that cross the draining BEAT are still refused in words, not by a closed socket."""
 LAST_WORDS_MS = 500
-
-DRAIN_SECONDS = Histogram(
-    "xz_drain_seconds", "From SIGTERM to the last stream's end", buckets=(0.1, 1, 2, 5, 10, 20, 30, 60)
-)
 
 
 @dataclass(frozen=True, slots=True)

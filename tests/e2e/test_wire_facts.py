@@ -126,7 +126,7 @@ async def record(cluster: Cluster) -> dict[str, RawDevice]:
     """Six devices at the same time, each with one question."""
     kept: dict[str, RawDevice] = {}
 
-    async def converse(number: int, name: str, mode: Mode, frame: Framed = PLAIN, **how: str) -> None:
+    async def converse(number: int, name: str, mode: Mode, frame: Framed = PLAIN, **how: Any) -> None:
         tools = DeviceTools()
 
         def on_message(device: RawDevice, message: dict[str, Any]) -> None:

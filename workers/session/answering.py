@@ -75,6 +75,8 @@ class Answer:
         failure: Exception | None = None
         try:
             await self._follow(plan)
+            if self._first_ms is None and plan.route in (Route.BRAIN, Route.PROMPT):
+                raise EngineError("the brain said nothing", code="empty_reply")
         except Exception as error:
             failure = error
         if failure is not None:
@@ -129,7 +131,7 @@ class Answer:
                 self._close = True
 
     def _say(self, text: str) -> None:
-        if self._first_ms is None:
+        if self._first_ms is None and text.strip():
             self._first_ms = self._ms()
         self._said.append(text)
         self.emit(self.turns.on_text(self._gen, text))

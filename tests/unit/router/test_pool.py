@@ -239,7 +239,13 @@ def test_an_empty_pool_is_not_a_full_one() -> None:
     """People are told different things."""
     assert pool_of(0).place(Wish()) is Shortage.EMPTY
     assert pool_of(2, active=4).place(Wish()) is Shortage.FULL
-    assert pool_of(1).place(Wish(exclude=frozenset({name(0)}))) is Shortage.EMPTY
+    assert pool_of(0).place(Wish()) is Shortage.EMPTY
+
+
+def test_the_only_worker_is_asked_again_although_it_failed() -> None:
+    """Excluded workers come last, not never: one that has failed a job once is better than nobody."""
+    assert pool_of(1).place(Wish(exclude=frozenset({name(0)}))) == name(0)
+    assert pool_of(2).place(Wish(exclude=frozenset({name(0)}))) == name(1)
     assert pool_of(1).place(Wish(engine="other")) is Shortage.EMPTY
 
 
