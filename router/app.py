@@ -24,6 +24,7 @@ from shared.ids import Role
 from shared.link.endpoints import endpoint_of
 from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
 from shared.process.blocked import BlockedLoop
+from shared.process.drain import HURRY_S, drain_deadline_s
 from shared.process.parent import Parent
 from shared.process.probes import Probes, thread_budget, thread_count, version
 from shared.process.watchdog import Watchdog
@@ -34,7 +35,6 @@ log = structlog.get_logger(__name__)
 DRAIN_S = 600.0
 """How long conversations may go on after SIGTERM, unless XZ_DRAIN_S says otherwise."""
 
-HURRY_S = 1.0
 PARENT_CHECK_S = 0.5
 SLOW_CALLBACK_S = 0.05
 
@@ -84,7 +84,7 @@ class RouterProcess:
         self._watch_parent()
         log.info("router_started", slot=self._slot, pid=os.getpid())
         await self._stop.wait()
-        drain_s = float(os.environ.get("XZ_DRAIN_S", DRAIN_S))
+        drain_s = drain_deadline_s(DRAIN_S)
         log.info("router_draining", connections=self._gateway.connections, deadline_s=drain_s)
         await self._gateway.drain(drain_s, self._hurry)
         self._gateway.close()

@@ -28,6 +28,8 @@ from router.web.ota import DeviceDesk
 from router.web.shelf import FirmwareShelf
 from shared.errors import ConfigError, XiaozhiError
 from shared.identity.devices import DeviceRegistry, devices_path
+from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
+from shared.process.drain import HURRY_S, drain_deadline_s
 from shared.process.parent import Parent
 from shared.process.probes import Probes, thread_budget
 from shared.process.watchdog import LOAD_S, Watchdog
@@ -38,11 +40,8 @@ _log = structlog.get_logger(__name__)
 PROGRAM = "web"
 DRAIN_S = 5.0
 """How long requests may go on after SIGTERM, unless XZ_DRAIN_S says otherwise."""
-DRAIN_VARIABLE = "XZ_DRAIN_S"
-HURRY_S = 1.0
 SLOW_CALLBACK_S = 0.05
 PARENT_CHECK_S = 1.0
-DEBUG_VARIABLE = "XZ_DEBUG_LOOP"
 FIRMWARE_DIRECTORY = "bin"
 EXIT_OK = 0
 EXIT_CANNOT_START = 1
@@ -180,8 +179,7 @@ class WebProcess:
 
 def _runner(app: web.Application) -> web.AppRunner:
     # No access log: its lines hold query strings, in which some clients send their token.
-    drain_s = float(os.environ.get(DRAIN_VARIABLE, DRAIN_S))
-    return web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=drain_s)
+    return web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=drain_deadline_s(DRAIN_S))
 
 
 async def _cleanup(runners: tuple[web.AppRunner, ...]) -> None:

@@ -26,7 +26,7 @@ MAX_MESSAGE_BYTES = 256 * 1024
 
 
 class Kind(IntEnum):
-    """All message kinds. Direction is given in DESIGN order: membership, stream, data."""
+    """All message kinds. In the order of their lanes: membership, stream, data."""
 
     PING = 1  # router → worker
     LEAVE = 2  # router → worker: you are not in my pool; rejoin under a new identity

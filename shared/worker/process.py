@@ -24,6 +24,7 @@ from shared.link.endpoints import router_endpoints_for
 from shared.link.sockets import make_context
 from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
 from shared.process.blocked import BlockedLoop
+from shared.process.drain import drain_deadline_s
 from shared.process.lag import LoopLag
 from shared.process.parent import Parent
 from shared.process.probes import Probes, thread_budget
@@ -35,7 +36,7 @@ from shared.worker.service import Service
 log = structlog.get_logger(__name__)
 
 DRAIN_S = {Role.ASR: 20.0, Role.TTS: 30.0, Role.SESSION: 60.0}
-"""How long streams may go on after SIGTERM. The supervisor's stopwaitsecs must be longer."""
+"""How long streams may go on after SIGTERM, unless XZ_DRAIN_S says otherwise. The supervisor's stopwaitsecs must be longer."""
 SLOW_CALLBACK_S = 0.05
 
 EXIT_OK = 0
@@ -86,7 +87,7 @@ class WorkerProcess:
         self._settings = settings
         self._slot = slot
         self._program = program
-        self._drain_s = DRAIN_S[service.role] if drain_s is None else drain_s
+        self._drain_s = drain_deadline_s(DRAIN_S[service.role]) if drain_s is None else drain_s
         self._parent = Parent()
         self._watchdog = watchdog
         self._stop = asyncio.Event()

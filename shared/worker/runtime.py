@@ -22,6 +22,7 @@ from shared.ids import Role, WorkerId
 from shared.link.beat import LATE_TICK_S, BeatClock, worker_id
 from shared.link.envelope import PROTO
 from shared.link.messages import Beat
+from shared.process.drain import HURRY_S
 from shared.process.lag import LoopLag
 from shared.worker.metrics import DRAIN_SECONDS
 from shared.worker.peer import RouterPeer
@@ -29,7 +30,6 @@ from shared.worker.service import Service
 
 log = structlog.get_logger(__name__)
 
-HURRY_S = 1.0
 """What a second SIGTERM leaves of a drain."""
 DRAIN_NOTICE_S = 0.1
 """OPENs that cross the draining BEAT are still refused in words, not by a closed socket."""
