@@ -36,7 +36,7 @@ from shared.worker.service import Service
 log = structlog.get_logger(__name__)
 
 DRAIN_S = {Role.ASR: 20.0, Role.TTS: 30.0, Role.SESSION: 60.0}
-"""How long streams may go on after SIGTERM, unless XZ_DRAIN_S says otherwise. The supervisor's stopwaitsecs must be longer."""
+"""How long streams may go on after SIGTERM, unless XZ_DRAIN_S says otherwise; stopwaitsecs must be longer."""
 SLOW_CALLBACK_S = 0.05
 
 EXIT_OK = 0
