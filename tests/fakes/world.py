@@ -20,6 +20,7 @@ from router.talk.effects import (
     Effect,
     EndStream,
     LogTurn,
+    Observe,
     OpenStream,
     SendAudio,
     SendPing,
@@ -73,6 +74,7 @@ class World:
     told: list[Body] = field(default_factory=list)
     uplink: dict[StreamKey, list[bytes]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    observed: dict[str, list[float]] = field(default_factory=dict)
     turns: list[dict[str, Any]] = field(default_factory=list)
     closed: tuple[int, str] | None = None
     pings: list[int] = field(default_factory=list)
@@ -245,6 +247,8 @@ class World:
                 self.closed = (code, reason)
             case Count(metric, _):
                 self.counts[metric] = self.counts.get(metric, 0) + 1
+            case Observe(metric, value):
+                self.observed.setdefault(metric, []).append(value)
             case LogTurn(fields):
                 self.turns.append(fields)
             case _:

@@ -604,6 +604,15 @@ def test_too_long_replies_are_cut_at_64_segments() -> None:
     assert world.counts["reply_truncated"] == 6
 
 
+def test_no_turn_begins_once_the_line_is_being_closed() -> None:
+    """Words that interrupt the busy prompt end it; the close that follows it stands."""
+    world = World().hello().frames(40)
+    world.lose(world.key(Role.ASR), "busy", retryable=False)
+    world.frames(1).hears("hello")
+    assert world.closed == (1013, "busy") and world.gens_begun == []
+    assert not world.is_speaking and (world.starts, world.stops) == (1, 1)
+
+
 class Walk(RuleBasedStateMachine):
     """Anything, in any order. The world asserts its rules at every effect."""
 

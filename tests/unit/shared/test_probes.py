@@ -101,7 +101,7 @@ async def test_a_blocked_loop_is_seen() -> None:
 
 
 def test_the_budget_is_a_sum_of_constants() -> None:
-    """Interpreter, watchdog, log writer; zmq 2; libuv 4 where names are resolved; and what the role adds."""
-    assert thread_budget(link=False) == 3
-    assert thread_budget(link=True) == 5
-    assert thread_budget(link=True, resolves_names=True, extra=3) == 12
+    """Interpreter, log writer; zmq 2; libuv 4 where names are resolved; and what the role adds."""
+    assert thread_budget(link=False) == 2
+    assert thread_budget(link=True) == 4
+    assert thread_budget(link=True, resolves_names=True, extra=3) == 11
