@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import Any, Literal, cast
 
 from shared.errors import DeviceProtocolError, WorkerProtocolError
-from shared.link.envelope import pack_map
+from shared.link.messages import FromDevice
 from shared.listening import Mode
 
 MAX_PACKET_BYTES = 4000
@@ -234,7 +234,7 @@ def parse(text: str) -> Message:
 def _check_travels(message: dict[str, Any]) -> None:
     """Parts of it go on to workers: JSON can say what a link cannot carry, such as a number of 100 digits."""
     try:
-        pack_map(message)
+        FromDevice(message).pack()
     except (ValueError, OverflowError, RecursionError, WorkerProtocolError):
         raise DeviceProtocolError("message cannot be passed on", code="cannot_travel") from None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from dataclasses import dataclass
 
 from shared.settings import METRICS_OFFSETS, metrics_port_of
 
+PARTS = 8
 LOWEST_PORT, HIGHEST_PORT = 10_000, 32_000
 """Below the kernel's range for outgoing connections: none of those takes a port between the look and the use."""
 
@@ -36,8 +38,10 @@ def is_free(port: int) -> bool:
 
 def free_cluster_ports() -> ClusterPorts:
     """Free now: for devices, for HTTP and for the first slots of every program's metrics."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for _ in range(200):
-        base = random.randrange(LOWEST_PORT, HIGHEST_PORT, 200)
+        # Each test process has ranges of its own: two that look at the same moment must not find the same one free.
+        base = random.randrange(LOWEST_PORT + 200 * (worker % PARTS), HIGHEST_PORT, 200 * PARTS)
         ports = ClusterPorts(ws=base, http=base + 1, metrics=base + 10)
         metrics = [metrics_port_of(ports.metrics, name, slot) for name in METRICS_OFFSETS for slot in (0, 1)]
         if all(map(is_free, [ports.ws, ports.http, *metrics])):

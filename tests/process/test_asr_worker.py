@@ -182,7 +182,7 @@ async def test_a_worker_listens_survives_faults_and_drains(
 
         # Sixty ears at once take no thread and no child more than none.
         threads, children = rig.threads(), rig.children()
-        assert len(children) == 3 and threads == thread_budget(link=True, extra=VoiceDetector.threads)
+        assert len(children) == 3 and threads <= thread_budget(link=True, extra=VoiceDetector.threads)
         ears = [rig.open(engine="Script") for _ in range(60)]
         for packet in packets(silence(1200)):
             for ear in ears:
