@@ -28,6 +28,9 @@ MAX_PACKET_BYTES = 4000
 MAX_MESSAGE_BYTES = 64 * 1024
 """The firmware's own limit for one message; more closes the connection with 1009."""
 
+MAX_DEPTH = 32
+"""Nesting of a message; tool descriptions, the deepest thing that devices send, have about ten levels."""
+
 OUTPUT_FRAME_MS = 60
 OUTPUT_SAMPLE_RATE = 24_000
 OUTPUT_AUDIO_PARAMS = {
@@ -233,10 +236,17 @@ def parse(text: str) -> Message:
 
 def _check_travels(message: dict[str, Any]) -> None:
     """Parts of it go on to workers: JSON can say what a link cannot carry, such as a number of 100 digits."""
+    if _is_deep(message, MAX_DEPTH):
+        raise DeviceProtocolError("JSON is nested too deeply", code="too_deep")
     try:
         FromDevice(message).pack()
     except (ValueError, OverflowError, RecursionError, WorkerProtocolError):
         raise DeviceProtocolError("message cannot be passed on", code="cannot_travel") from None
+
+
+def _is_deep(value: object, levels: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deep(child, levels - 1) for child in children)
 
 
 def _parse_hello(message: dict[str, Any]) -> Hello:

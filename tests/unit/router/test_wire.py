@@ -170,6 +170,22 @@ def test_deep_nesting_is_an_error_and_no_crash() -> None:
     assert caught.value.code == "too_deep"
 
 
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ('{"a":' * 33 + "1" + "}" * 33, "too_deep"),
+        ('{"id":1' + "0" * 30 + "}", "cannot_travel"),
+        ('{"text":"\\ud800"}', "cannot_travel"),
+        ("{" + '"a":[' + "1.5," * 12_000 + "1]}", "cannot_travel"),
+    ],
+)
+def test_what_a_link_cannot_carry_is_refused_here(payload: str, code: str) -> None:
+    """Nesting, numbers beyond 64 bits, half a character, numbers that grow past 64 KiB in msgpack."""
+    with pytest.raises(DeviceProtocolError) as caught:
+        wire.parse(f'{{"type":"mcp","payload":{payload}}}')
+    assert caught.value.code == code
+
+
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps))
 def test_no_text_raises_anything_else(text: str) -> None:
     """Whatever a device sends, parsing gives a message or a DeviceProtocolError."""
