@@ -60,8 +60,10 @@ libopus: | $(VENV)
 	 $$as_root apt-get install -y -qq libopus0 >/dev/null 2>&1 || \
 	   { $$as_root apt-get update -qq && $$as_root apt-get install -y -qq libopus0 >/dev/null; }
 
+# Two test processes: most of what takes long waits for real time, not for the processor. A file stays in one of them,
+# as its tests share a cluster.
 test: lint libopus
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: dev
 	@$(BIN)/ruff check .

@@ -24,7 +24,15 @@ from router.talk.ear import Ear, EarState, ListenProfile
 from router.talk.ear import Outcome as EarOut
 from router.talk.echo import is_echo
 from router.talk.effects import CloseDevice, Count, Effect, SendText, StreamKey
-from router.talk.heard import Heard, SpeechBegan, SpeechConfirmed, SpeechVanished, Transcript, UtteranceFailed
+from router.talk.heard import (
+    HEARD,
+    Heard,
+    SpeechBegan,
+    SpeechConfirmed,
+    SpeechVanished,
+    Transcript,
+    UtteranceFailed,
+)
 from router.talk.mouth import Mouth, MouthState, MouthTimeouts, Prompts
 from router.talk.pacing import FlowControlConfig, Pacer
 from router.talk.session_stream import Caller, SessionStream
@@ -140,7 +148,8 @@ class Conversation:
         duration_ms = self._duration_ms(packet)
         if duration_ms > 120.0:
             return [Count("bad_messages", "packet_too_long")]
-        return [*self._ensure_session(), *self._heard(self.ear.audio(packet, duration_ms, now), now)]
+        heard = self._heard(self.ear.audio(packet, duration_ms, now), now)
+        return heard if self.session.key is not None else self._ensure_session() + heard
 
     def _duration_ms(self, packet: bytes) -> float:
         if not packet:
@@ -360,7 +369,7 @@ class Conversation:
     def _heard(self, outcome: EarOut, now: float) -> list[Effect]:
         out: list[Effect] = []
         for item in outcome:
-            if isinstance(item, Transcript | SpeechBegan | SpeechConfirmed | SpeechVanished | UtteranceFailed):
+            if isinstance(item, HEARD):
                 out += self._on_heard(item, now)
             else:
                 out.append(item)

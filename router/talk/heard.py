@@ -40,3 +40,4 @@ class UtteranceFailed:
 
 
 Heard = Transcript | SpeechBegan | SpeechConfirmed | SpeechVanished | UtteranceFailed
+HEARD = (Transcript, SpeechBegan, SpeechConfirmed, SpeechVanished, UtteranceFailed)

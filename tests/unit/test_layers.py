@@ -24,8 +24,8 @@ PURE = (
     "shared.config.keys", "shared.config.strict_yaml", "shared.errors", "shared.identity.auth",
     "shared.identity.enrol", "shared.ids", "shared.link.beat", "shared.link.envelope", "shared.link.lane",
     "shared.link.messages", "shared.listening", "shared.log.redaction", "shared.settings", "shared.worker.service",
-    "workers.asr.endpoint", "workers.asr.held_key", "workers.asr.timeline", "workers.session.dialogue",
-    "workers.session.emotion", "workers.session.language", "workers.session.segmentation",
+    "workers.asr.endpoint", "workers.asr.held_key", "workers.asr.tempo", "workers.asr.timeline",
+    "workers.session.dialogue", "workers.session.emotion", "workers.session.language", "workers.session.segmentation",
     "workers.session.speech_text", "workers.session.turn", "workers.tts.engine", "workers.tts.jobs",
     "workers.tts.language", "workers.tts.sentences", "workers.tts.silence", "workers.tts.text",
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Probability of speech for all streams at once: Silero on one named compute thread.
 
 Rules:
-* The batch is what arrived while the last one ran. Windows of one stream are sequential, so a request with several
-  windows takes part in several rounds.
+* The batch is what arrived while the last one ran, and with many streams a moment longer. Windows of one stream are
+  sequential, so a request with several windows takes part in several rounds.
 * A stream's memory (the model's state and the 64 samples before the window) is a row of shared arrays that only the
   thread touches; a request marked `fresh` begins with a cleared row, so a row can be handed on without asking.
 * A stream has one request out at a time; its answer comes back on the loop.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -27,6 +28,7 @@ from shared.errors import EngineError, TransitionError
 from shared.process.watchdog import Watch
 from workers.asr import metrics
 from workers.asr.opus import Pcm
+from workers.asr.tempo import Tempo
 from workers.asr.timeline import RATE_HZ, WINDOW_SAMPLES, next_window
 
 log = structlog.get_logger(__name__)
@@ -154,6 +156,7 @@ class VoiceDetector:
         self._free = list(range(self._rows))
         self._path = path or model_path()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._tempo = Tempo()
         self._thread = threading.Thread(target=self._run, name="asr-vad", daemon=True)
         self._watch = watch
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -239,20 +242,22 @@ class VoiceDetector:
             self._call(self._answer, requests)
 
     def _collect(self) -> list[_Request] | None:
-        """What arrived while the last batch ran; None = stop."""
+        """What arrived while the last batch ran, and with many streams a moment longer; None = stop."""
         first = self._queue.get()
         if first is None:
             return None
         requests = [first]
+        until_s = time.monotonic() + self._tempo.patience_s
         while len(requests) < MAX_BATCH:
             try:
-                request = self._queue.get_nowait()
+                request = self._queue.get(timeout=max(0.0, until_s - time.monotonic()))
             except queue.Empty:
                 break
             if request is None:
                 self._queue.put(None)
                 break
             requests.append(request)
+        self._tempo.served(len(requests), time.monotonic())
         return requests
 
     def _infer(self, silero: Silero, requests: list[_Request]) -> None:

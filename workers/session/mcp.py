@@ -19,6 +19,7 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, Final
 
 PROTOCOL_VERSION: Final = "2024-11-05"
@@ -245,12 +246,12 @@ class DeviceMcp:
         if not name or name in USER_ONLY or notes.get("audience") == ["user"]:
             return
         schema = entry.get("inputSchema")
-        self.tools[name] = Tool(
-            name=name,
-            function=self._function_name(name),
-            description=str(entry.get("description") or ""),
-            parameters=schema if isinstance(schema, dict) else {"type": "object", "properties": {}},
-            changes=not (notes.get("readOnlyHint") is True or _READS.search(name)),
+        self.tools[name] = _tool(
+            name,
+            self._function_name(name),
+            str(entry.get("description") or ""),
+            json.dumps(schema if isinstance(schema, dict) else {"type": "object", "properties": {}}),
+            not (notes.get("readOnlyHint") is True or _READS.search(name)),
         )
 
     def _function_name(self, name: str) -> str:
@@ -260,6 +261,13 @@ class DeviceMcp:
         while function in taken:
             function, n = f"{base[: _MAX_FUNCTION_NAME - 4]}_{n}", n + 1
         return function
+
+
+@lru_cache(maxsize=1024)
+def _tool(name: str, function: str, description: str, schema: str, changes: bool) -> Tool:
+    """One object for all devices with the same tool, which is most of them: a tool list is the largest thing an idle
+    session holds. So nobody may change its parameters."""
+    return Tool(name, function, description, json.loads(schema), changes)
 
 
 def _error_text(error: object) -> str:
