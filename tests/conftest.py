@@ -13,9 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.canary import canary
 from tests.fakes.ports import ClusterPorts, free_cluster_ports
 
 PLAIN_USER = "nobody"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watched_machine() -> None:
+    """From the first test on it is known when the machine itself stood still."""
+    canary()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from router.web.shelf import FirmwareShelf
 from shared.errors import ConfigError, XiaozhiError
 from shared.identity.devices import DeviceRegistry, devices_path
 from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
+from shared.process.blocked import BlockedLoop
 from shared.process.drain import HURRY_S, drain_deadline_s
 from shared.process.parent import Parent
 from shared.process.probes import Probes, thread_budget
@@ -130,6 +131,8 @@ class WebProcess:
             await admin.setup()
             await web.SockSite(admin, admin_socket.bind(), backlog=BACKLOG).start()
             await web.SockSite(public, self._public_socket(), backlog=BACKLOG).start()
+            if os.environ.get(DEBUG_VARIABLE) == "1":
+                BlockedLoop().start()
             await self._wait_for_the_end()
         finally:
             admin_socket.remove()

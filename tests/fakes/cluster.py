@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.settings import metrics_port_of
+from tests.fakes.canary import blocked_lines
 from tests.fakes.ports import ClusterPorts, free_cluster_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ MODULES = {
     "session": "workers.session",
 }
 READY_S = 60.0
-_BAD_LINES = re.compile(r"Traceback|loop_blocked|stream_owner_raised|was never (awaited|retrieved)|RuntimeWarning")
+_BAD_LINES = re.compile(r"Traceback|stream_owner_raised|was never (awaited|retrieved)|RuntimeWarning")
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Cluster:
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: ClusterPorts = field(default_factory=free_cluster_ports)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _lived: dict[str, int] = field(default_factory=dict)
+    """Length of each log when the end began."""
     forgiven: set[str] = field(default_factory=set)
     """Processes that a test has killed or wedged on purpose: their log is not judged."""
 
@@ -153,6 +156,7 @@ class Cluster:
         self.processes[name].wait()
 
     def _stop_all(self) -> None:
+        self._lived = {name: len(self.log(name)) for name in self.processes}
         order = sorted(self.processes, key=lambda name: not name.startswith(("router", "web")))
         for name in order:
             if self.processes[name].poll() is None:
@@ -177,6 +181,8 @@ class Cluster:
                 continue
             if process.returncode != 0:
                 found.append(f"{name} exited with {process.returncode}:\n{self.log(name)[-2000:]}")
+            # Closing sockets may take a moment when nothing else is served any more.
+            found += [f"{name}: {line}" for line in blocked_lines(self.log(name)[: self._lived.get(name)])]
             lines = self.log(name).splitlines()
             for number, line in enumerate(lines):
                 if _BAD_LINES.search(line):

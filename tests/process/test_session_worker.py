@@ -20,6 +20,7 @@ from shared.link.messages import Body, EffectsOk, FromDevice, Input, OpenSession
 from shared.link.sockets import make_context
 from shared.settings import router_endpoint
 from tests.conftest import ClusterPorts
+from tests.fakes.canary import blocked_lines
 from tests.fakes.link_rig import BareRouter, Inbox
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.session import FakeMcpDevice
@@ -221,7 +222,8 @@ def assert_clean(log: str) -> None:
     assert [word for word in SECRET_WORDS if word in log.lower()] == []
     assert "Traceback" not in log
     _, _, running = log.partition("worker_started")
-    assert "loop_blocked" not in running
+    running, _, _ = running.partition("worker_drained")
+    assert blocked_lines(running) == []
 
 
 async def test_threads_do_not_grow_with_devices(rig: Rig, llm: FakeLlm) -> None:

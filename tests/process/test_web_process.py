@@ -174,7 +174,7 @@ def test_cluster_page_shows_processes_loads_versions_and_threads(tmp_path: Path)
 
 
 def test_threads_do_not_grow_with_requests(tmp_path: Path) -> None:
-    """Four, after downloads and boots side by side as before."""
+    """Three, after downloads and boots side by side as before."""
     with web_server(tmp_path, CONFIG) as server:
         (server.data_dir / "bin").mkdir()
         (server.data_dir / "bin" / "m_1.0.bin").write_bytes(os.urandom(2_000_000))
