@@ -108,6 +108,7 @@ class Gateway:
     async def _until_empty(self, deadline_s: float, hurry: asyncio.Event) -> None:
         if not self.connections:
             return
+        self._empty.clear()
         waits = [
             self._loop.create_task(event.wait(), name=f"drain-{name}")
             for name, event in (("empty", self._empty), ("hurry", hurry))
