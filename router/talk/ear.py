@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from router.talk.effects import AbortStream, Count, Effect, EndStream, OpenStream, StreamAudio, StreamKey
 from router.talk.heard import (
@@ -402,7 +401,3 @@ class Ear:
         self._ended = False
         self._fed_ms = 0.0
         return out
-
-    def describe(self) -> dict[str, Any]:
-        """For tests and failure logs."""
-        return {"state": str(self.state), "mode": self.mode, "stream": self._key, "head": self.log.head}
