@@ -85,6 +85,11 @@ class Rig:
         assert kind is Kind.DONE, body
         return self.packets(stream)
 
+    async def first_packet(self, stream: int) -> None:
+        async with asyncio.timeout(20):
+            while not self.packets(stream):
+                await asyncio.sleep(0.005)
+
     def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
         return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
 
@@ -174,9 +179,10 @@ async def test_a_worker_speaks_is_interrupted_survives_a_hang_and_drains(
 
         # A drain finishes what is open.
         last = rig.open("The last words, spoken while the worker is told to stop.")
-        await rig.router.inboxes[rig.worker].until_has(Kind.AUDIO)
+        await rig.first_packet(last)
         rig.process.send_signal(signal.SIGTERM)
-        assert (await rig.end(last))[0] is Kind.DONE
+        kind, body = await rig.end(last)
+        assert kind is Kind.DONE, body
         assert await asyncio.wait_for(rig.process.wait(), 20) == 0
         assert_clean(rig.log.read_text())
 
