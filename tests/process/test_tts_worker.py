@@ -88,7 +88,10 @@ class Rig:
     async def first_packet(self, stream: int) -> None:
         async with asyncio.timeout(20):
             while not self.packets(stream):
-                await asyncio.sleep(0.005)
+                await self.router.inboxes[self.worker].until_has(Kind.AUDIO, self._audio() + 1)
+
+    def _audio(self) -> int:
+        return len(self.router.inboxes[self.worker].of(Kind.AUDIO))
 
     def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
         return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
