@@ -40,7 +40,7 @@ from shared.ids import Role, WorkerId
 from shared.link.messages import Emotion, Input, OpenTts, Outcome, Segment, TtsCredit, TurnOver
 
 START_GAP_S = 0.065
-"""Entering Speaking clears the device's decode queue a moment after `tts start`; frames that come within 60 ms are lost.
+"""Entering Speaking clears the device's decode queue a moment after `tts start`; frames within 60 ms are lost.
 Counted from the event that `tts start` answers, so the rest covers the time until it is written."""
 
 STOP_MARGIN_S = 0.24
