@@ -1,0 +1,1 @@
+"""What outlives a process: who owns a device, its dialogue, its memory, and what must still reach somebody."""
