@@ -79,11 +79,16 @@ def pack_map(body: dict[str, Any]) -> bytes:
 
 
 def unpack_map(raw: bytes) -> dict[str, Any]:
-    """Raises WorkerProtocolError if `raw` is not a map with string keys."""
+    """Raises WorkerProtocolError if `raw` is not a map with string keys. Extension types, which no sender uses, are
+    refused: what is passed on must be able to become JSON."""
     try:
-        body = msgpack.unpackb(raw, use_list=True)
+        body = msgpack.unpackb(raw, use_list=True, ext_hook=_refuse_extension, timestamp=1)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WorkerProtocolError("body is not msgpack", code="bad_body") from error
     if not isinstance(body, dict) or not all(isinstance(key, str) for key in body):
         raise WorkerProtocolError("body is not a map with string keys", code="bad_body")
     return body
+
+
+def _refuse_extension(code: int, data: bytes) -> Any:
+    raise ValueError("an extension type of MessagePack")

@@ -11,9 +11,9 @@ replay. `OpenAsr.position` is the number of the first frame that this stream wil
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from shared.errors import WorkerProtocolError
 from shared.link.envelope import pack_map, unpack_map
@@ -22,6 +22,12 @@ from shared.listening import Interruption, Mode, VadProfile
 InputSource = Literal["asr", "text", "greeting", "farewell"]
 Outcome = Literal["complete", "interrupted", "failed", "empty"]
 
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Streams = Annotated[int, Field(ge=0, le=100_000)]
+Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Name = Annotated[str, Field(max_length=253)]
+"""As long as a host name may be."""
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
@@ -75,23 +81,23 @@ class Ping(Body):
 
 @dataclass(frozen=True, slots=True)
 class Beat(Body):
-    """worker → router, every 500 ms and at once on change. The first one is the join."""
+    """worker → router, every 500 ms and at once on change. The first one is the join. Absurd numbers are refused."""
 
     role: Literal["asr", "tts", "session"]
-    incarnation: str
-    slot: int
-    capacity: int
-    active: int
+    incarnation: Name
+    slot: Annotated[int, Field(ge=0, lt=1_000)]
+    capacity: Streams
+    active: Streams
     draining: bool
-    lag_ms: float
-    stalled_ms: float
-    epoch: int
-    proto: int
-    pid: int
-    host: str
-    metrics_port: int
+    lag_ms: Milliseconds
+    stalled_ms: Milliseconds
+    epoch: Count
+    proto: Count
+    pid: Count
+    host: Name
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)]
     caps: dict[str, Any] = field(default_factory=dict)
-    opened: int = 0
+    opened: Count = 0
     """OPENs received from this router on this identity: tells it which of its own are counted in `active`."""
 
 
@@ -267,7 +273,10 @@ class Input(Body):
 
 @dataclass(frozen=True, slots=True)
 class OpenSession(Body):
-    """router → session. The conversation of one device connection; ends with END (commit, then DONE)."""
+    """router → session. The conversation of one device connection; ends with END (commit, then DONE).
+
+    The newest connection of a device wins: the session of an older one is ended with ERROR{superseded}.
+    """
 
     session: str
     device: str
@@ -276,6 +285,9 @@ class OpenSession(Body):
     features: dict[str, Any] = field(default_factory=dict)
     resume: Input | None = None
     """Set when an earlier worker died in this turn and nothing of it was heard: ask again."""
+    epoch: int = 0
+    """What an earlier worker has claimed for this connection; 0 = the connection is new and may claim the device from
+    any other. Else it may go on only if nobody has claimed the device since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +304,24 @@ class TurnOver(Body):
     reason: str
     played_segments: int
     played_part: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt(Body):
+    """router → session (EVENT). The record of a turn that is over and whose own worker is gone: commit it.
+
+    Sent instead of TurnOver to a worker that was never told the input, and again after OPEN for each turn whose
+    `Committed` has not come. Known (session, gen) are ignored, so it may come twice.
+    """
+
+    name: ClassVar[str] = "adopt"
+    input: Input
+    over: TurnOver
+    """What was heard counts positions in `segments`."""
+    segments: list[str]
+    """The spoken texts in order, those that nobody heard included."""
+    is_complete: bool
+    """No more text would have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +355,22 @@ class Profile(Body):
     tts_engine: str | None = None
     voice: str | None = None
     language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed(Body):
+    """session → router (EVENT). The device belongs to this session, under this epoch."""
+
+    name: ClassVar[str] = "claimed"
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Body):
+    """session → router (EVENT). The turn is in the store: its record is needed no more."""
+
+    name: ClassVar[str] = "committed"
+    gen: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +428,7 @@ class ToDevice(Body):
     """session → router (EVENT). A JSON message for the device (`mcp`, `iot`, `stt`, `alert`, `system`, `custom`)."""
 
     name: ClassVar[str] = "to_device"
-    message: dict[str, Any]
+    message: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)

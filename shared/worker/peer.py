@@ -5,7 +5,9 @@ Rules
 - `seq` counts in both directions. A gap in what arrives fails the stream: it is never a silent hole.
 - An exception of a job ends its stream with ERROR{internal}. Its message is not logged: it may quote what was said.
 - AUDIO that the router's queue does not take fails its stream; control waits in the lane.
-- LEAVE, a stuck lane and a silent router have one answer: abort that router's streams, rejoin under a new identity.
+- LEAVE, a stuck lane and a silent router have one answer: abort that router's streams, rejoin under a new identity; the
+  first time at once, then more and more slowly.
+- Leaving a router that is no longer on the list is a drain towards it alone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -22,12 +25,17 @@ from shared.errors import EngineError, WorkerProtocolError, XiaozhiError
 from shared.ids import Role, StreamId, WorkerId
 from shared.link.beat import RouterWatch
 from shared.link.envelope import Head, Kind, pack_head, unpack_map
+from shared.link.keys import WorkerKeys
 from shared.link.lane import Lane
+from shared.link.loop_socket import SendOutcome
 from shared.link.messages import Abort, Beat, Body, Done, Error, Ping
 from shared.link.metrics import LINK_DROPPED, LINK_MESSAGES, LINK_SEND_FAILURES, LINK_UNKNOWN_KIND
-from shared.link.sockets import SendOutcome, WorkerLink
-from shared.worker.metrics import JOB_SECOND_ENDS, JOBS_ENDED, REJOINS
-from shared.worker.service import Job, Service
+from shared.link.rejoin import UNHEARD_S, RejoinPace
+from shared.link.sockets import WorkerLink
+from shared.log.seldom import Seldom
+from shared.worker.metrics import JOB_SECOND_ENDS, JOBS_ENDED, LINK_REFUSED, REJOINS
+from shared.worker.service import Service
+from shared.worker.worker_stream import WorkerStream
 
 log = structlog.get_logger(__name__)
 
@@ -53,51 +61,6 @@ class Host(Protocol):
     def beat(self, opened: int) -> Beat: ...
 
 
-class WorkerStream:
-    """One open stream: `shared.worker.service.Stream`."""
-
-    __slots__ = ("_is_open", "_peer", "id", "job", "next_in", "next_out")
-
-    def __init__(self, peer: RouterPeer, stream: StreamId) -> None:
-        self.id = stream
-        self.job: Job | None = None
-        self.next_in = 1  # OPEN was 0
-        self.next_out = 0
-        self._peer = peer
-        self._is_open = True
-
-    def __repr__(self) -> str:
-        return (
-            f"WorkerStream({self.id}, {'open' if self._is_open else 'ended'}, in {self.next_in}, out {self.next_out})"
-        )
-
-    @property
-    def is_open(self) -> bool:
-        return self._is_open
-
-    def close(self) -> None:
-        """Nothing is sent on it any more."""
-        self._is_open = False
-
-    def audio(self, packet: bytes) -> None:
-        if self._is_open:
-            self._peer.send_audio(self, packet)
-
-    def event(self, body: Body) -> None:
-        if self._is_open:
-            self._peer.send_control(self, Kind.EVENT, body)
-
-    def credit(self, body: Body) -> None:
-        if self._is_open:
-            self._peer.send_control(self, Kind.CREDIT, body)
-
-    def done(self, **stats: Any) -> None:
-        self._peer.end(self, Kind.DONE, Done(stats=stats), "done")
-
-    def error(self, code: str, *, retryable: bool = False, message: str = "") -> None:
-        self._peer.end(self, Kind.ERROR, self._peer.error_body(code, retryable, message), code)
-
-
 class RouterPeer:
     """The worker's side of one router."""
 
@@ -105,14 +68,34 @@ class RouterPeer:
     _lane: Lane
     _watch: RouterWatch
     _opened: int
+    _newest: int
+    """Of this router life's streams: ids only grow, so an OPEN that is not newer has come before."""
     _has_beaten: bool
+    _joined_s: float
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: WorkerId, host: Host) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        identity: WorkerId,
+        host: Host,
+        *,
+        address: str | None = None,
+        keys: WorkerKeys | None = None,
+    ) -> None:
+        """`endpoint` is the router's name on the list, `address` where it is reached if that is something else."""
         self.endpoint = endpoint
         self.streams: dict[StreamId, WorkerStream] = {}
+        self.is_leaving = False
+        self._address = address or endpoint
+        self._keys = keys
         self._context = context
         self._host = host
         self._loop = asyncio.get_running_loop()
+        self._pace = RejoinPace(self._loop.time())
+        self._return: asyncio.TimerHandle | None = None
+        self._leave_by: asyncio.TimerHandle | None = None
+        self._seldom = Seldom()
         self._is_judgement_due = False
         self._on_kind: dict[int, Callable[[Head, bytes], None]] = {
             Kind.PING: self._on_ping,
@@ -137,12 +120,25 @@ class RouterPeer:
     def identity(self) -> WorkerId:
         return self._link.identity
 
+    @property
+    def heard_s(self) -> float | None:
+        """When the router was last heard, on this identity."""
+        return self._watch.heard_s
+
+    @property
+    def boot(self) -> str | None:
+        """Which life of which router this is, once it has said so."""
+        return self._watch.boot
+
     # Membership
 
     def send_beat(self) -> None:
         """A BEAT never overtakes what waits: the router counts on their order."""
         if self._lane.is_clear:
-            outcome = self._link.send(pack_head(Kind.BEAT), self._host.beat(self._opened).pack())
+            beat = self._host.beat(self._opened)
+            if self.is_leaving:
+                beat = replace(beat, draining=True)
+            outcome = self._link.send(pack_head(Kind.BEAT), beat.pack())
             self._has_beaten = outcome is SendOutcome.SENT
 
     def judge(self) -> None:
@@ -155,18 +151,43 @@ class RouterPeer:
         """We stalled: the router's silence is our own."""
         self._watch.forgive(self._loop.time())
 
+    def leave(self, within_s: float) -> None:
+        """Take no more of this router's streams; those that are open may end, or fail when the time is over."""
+        self.is_leaving = True
+        self._leave_by = self._loop.call_later(within_s, self.fail_streams, "drained")
+        self.send_beat()
+
     def close(self, linger_ms: int) -> None:
-        self._flush_traffic()
-        self._link.close(linger_ms)
+        for timer in (self._return, self._leave_by):
+            if timer is not None:
+                timer.cancel()
+        self._close_link(linger_ms)
 
     def rejoin(self, reason: str) -> None:
         """Abort this router's streams and come back as somebody new."""
-        log.warning("worker_rejoins", endpoint=self.endpoint, identity=self.identity, reason=reason)
+        delay_s = self._pace.next_delay_s(self._loop.time())
+        log.warning("worker_rejoins", endpoint=self.endpoint, identity=self.identity, reason=reason, delay_s=delay_s)
         REJOINS.labels(self._host.role, reason).inc()
         self.drop_streams(reason)
-        self.close(linger_ms=0)
-        self._join(self._host.new_identity())
+        self._close_link(linger_ms=0)
+        if delay_s > 0:
+            self._return = self._loop.call_later(delay_s, self._come_back)
+        else:
+            self._come_back()
         self._host.on_load_changed()
+
+    @property
+    def is_unheard(self) -> bool:
+        """Connected over TCP for a while, and not a word yet."""
+        waits = self._watch.heard_s is None and self._return is None and not self.is_leaving
+        return waits and self._keys is not None and self._loop.time() - self._joined_s >= UNHEARD_S
+
+    def renew(self, address: str) -> None:
+        """Nobody is there: quietly try again, maybe elsewhere."""
+        self._address = address
+        if self._return is None:
+            self._close_link(linger_ms=0)
+            self._join(self._host.new_identity())
 
     def drop_streams(self, reason: str) -> None:
         """Their router does not want them any more: nothing is answered."""
@@ -179,14 +200,36 @@ class RouterPeer:
         for stream in list(self.streams.values()):
             self._fail(stream, code, retryable=True)
 
+    def _come_back(self) -> None:
+        self._return = None
+        self._join(self._host.new_identity())
+
     def _join(self, identity: WorkerId) -> None:
         self._opened = 0
+        self._newest = 0
         self._has_beaten = False
+        self._joined_s = self._loop.time()
         self._lane = Lane()
         self._watch = RouterWatch()
         self._link = WorkerLink(
-            self._context, self.endpoint, identity, on_message=self._on_message, on_drained=self._on_drained
+            self._context,
+            self._address,
+            identity,
+            on_message=self._on_message,
+            on_drained=self._on_drained,
+            keys=self._keys,
+            on_refused=self._on_refused,
         )
+
+    def _close_link(self, linger_ms: int) -> None:
+        self._flush_traffic()
+        self._link.close(linger_ms)
+
+    def _on_refused(self) -> None:
+        LINK_REFUSED.labels(self._host.role).inc()
+        times = self._seldom.count("", self._loop.time())
+        if times is not None:
+            log.warning("router_refused_us", endpoint=self.endpoint, times=times)
 
     # Sending
 
@@ -252,6 +295,7 @@ class RouterPeer:
         if self._watch.on_boot(boot):
             log.warning("router_restarted", endpoint=self.endpoint, dropped=len(self.streams))
             self.drop_streams("router_restarted")
+            self._newest = 0
             self._host.on_load_changed()
         self.send_beat()
 
@@ -259,12 +303,13 @@ class RouterPeer:
         self.rejoin("leave")
 
     def _on_open(self, head: Head, body: bytes) -> None:
-        if head.stream in self.streams or head.seq != 0:
+        if head.stream <= self._newest or head.seq != 0:
             self._count_dropped("bad_open")
             return
+        self._newest = head.stream
         self._opened += 1
         stream = WorkerStream(self, head.stream)
-        refusal = self._host.refusal()
+        refusal = "draining" if self.is_leaving else self._host.refusal()
         if refusal is not None:
             stream.error(refusal, retryable=True)
             return

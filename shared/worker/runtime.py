@@ -4,6 +4,7 @@ Rules
 - One BEAT every half second and at once on change; changes within 20 ms travel together.
 - Capacity is shared by all routers; what is over it is refused here, the service is not asked.
 - A drain tells the routers first, takes nothing new, and waits for every stream, until its deadline.
+- The list of routers is looked at with the beats: new ones are joined, ones that are gone are left, no restart.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 import zmq
@@ -21,19 +22,25 @@ import zmq
 from shared.ids import Role, WorkerId
 from shared.link.beat import LATE_TICK_S, BeatClock, worker_id
 from shared.link.envelope import PROTO
+from shared.link.keys import WorkerKeys
 from shared.link.messages import Beat
-from shared.process.drain import HURRY_S
+from shared.link.roster import Roster
+from shared.link.tcp_address import TCP
+from shared.process.drain import DRAIN_SECONDS, HURRY_S
 from shared.process.lag import LoopLag
-from shared.worker.metrics import DRAIN_SECONDS
+from shared.worker.addresses import Addresses, is_named
 from shared.worker.peer import RouterPeer
+from shared.worker.routers import FixedRouters, RouterSource
 from shared.worker.service import Service
 
 log = structlog.get_logger(__name__)
 
-"""What a second SIGTERM leaves of a drain."""
 DRAIN_NOTICE_S = 0.1
 """OPENs that cross the draining BEAT are still refused in words, not by a closed socket."""
 LAST_WORDS_MS = 500
+LOOK_S = 0.45
+"""Beats that come sooner than this after a look do not look again."""
+LEAVE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class WorkerRuntime:
     def __init__(
         self,
         service: Service,
-        endpoints: list[str],
+        routers: RouterSource | Sequence[str],
         *,
         slot: int,
         context: zmq.Context[zmq.Socket[bytes]],
@@ -64,17 +71,27 @@ class WorkerRuntime:
         metrics_port: int = 0,
         lag: LoopLag | None = None,
         on_beat: Callable[[], None] | None = None,
+        keys: WorkerKeys | None = None,
+        host_name: str = "",
+        leave_s: float = LEAVE_S,
+        addresses: Addresses | None = None,
     ) -> None:
+        """`leave_s`: how long the streams of a router that is off the list may go on."""
         self.service = service
         self.role = service.role
         self.peers: list[RouterPeer] = []
         self.is_draining = False
         self._label = Label(service.role, slot, secrets.token_hex(4), epoch, metrics_port)
-        self._endpoints = endpoints
+        self._source = FixedRouters(routers) if isinstance(routers, Sequence) else routers
+        self._roster = Roster()
+        self._looked_s = float("-inf")
+        self._addresses = addresses or Addresses()
+        self._keys = keys
+        self._leave_s = leave_s
         self._context = context
         self._lag = lag or LoopLag()
         self._on_beat = on_beat
-        self._host_name = socket.gethostname()
+        self._host_name = host_name or socket.gethostname()
         self._loop = asyncio.get_running_loop()
         self._clock = BeatClock(due_s=self._loop.time())
         # A timer's own when() cannot be asked: uvloop makes one that is due now into a plain Handle.
@@ -90,11 +107,20 @@ class WorkerRuntime:
         return f"WorkerRuntime({self._label.identity(self._label.incarnation)}, {self.active()} active)"
 
     def join(self) -> None:
-        """Connect to all routers. The service must have been started."""
+        """Connect to all routers there are, and from now on to those that come. The service must have been started."""
         self._lag.start()
-        identity = self._label.identity(self._label.incarnation)
-        self.peers = [RouterPeer(self._context, endpoint, identity, self) for endpoint in self._endpoints]
+        self._look()
         self._schedule()
+
+    def adopt(self, epoch: int) -> None:
+        """The configuration that this worker runs with from now on; told in every BEAT."""
+        self._label = replace(self._label, epoch=epoch)
+        self.on_load_changed()
+
+    def reload(self) -> None:
+        """Read lists of routers again, whether they have changed or not."""
+        self._source.reload()
+        self._look()
 
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new and wait for the open streams; what is left at the deadline fails, retryable."""
@@ -122,10 +148,15 @@ class WorkerRuntime:
 
     def close(self, linger_ms: int = LAST_WORDS_MS) -> None:
         self._lag.stop()
+        self._addresses.close()
         if self._timer is not None:
             self._timer.cancel()
         for peer in self.peers:
             peer.close(linger_ms)
+
+    def routers_heard(self) -> int:
+        """Routers that have answered us."""
+        return sum(peer.heard_s is not None for peer in self.peers)
 
     # What a RouterPeer asks
 
@@ -166,6 +197,63 @@ class WorkerRuntime:
             opened=opened,
         )
 
+    # Routers
+
+    def _look(self) -> None:
+        self._looked_s = now = self._loop.time()
+        heard_s = {peer.endpoint: peer.heard_s for peer in self.peers if peer.heard_s is not None}
+        changes = self._roster.look(self._source.look(), heard_s, now)
+        for endpoint in changes.leave:
+            self._leave(endpoint)
+        for endpoint in changes.join if not self.is_draining else ():
+            self._join(endpoint)
+        self._leave_twins()
+        for peer in list(self.peers):
+            if peer.is_leaving and not peer.streams:
+                self.peers.remove(peer)
+                peer.close(LAST_WORDS_MS)
+            elif peer.is_unheard:
+                self._try_anew(peer)
+
+    def _join(self, endpoint: str) -> None:
+        log.info("router_listed", endpoint=endpoint, role=self.role)
+        if is_named(endpoint):
+            self._addresses.ask(endpoint, lambda address: self._connect(endpoint, address))
+        else:
+            self._connect(endpoint, endpoint)
+
+    def _connect(self, endpoint: str, address: str) -> None:
+        if self.is_draining or endpoint not in self._roster:
+            return
+        keys = self._keys if address.startswith(TCP) else None
+        # Not twice the same: to a router that is listed twice the second would be a ghost of the first.
+        identity = self._label.identity(secrets.token_hex(4) if self.peers else self._label.incarnation)
+        self.peers.append(RouterPeer(self._context, endpoint, identity, self, address=address, keys=keys))
+
+    def _leave(self, endpoint: str) -> None:
+        log.info("router_unlisted", endpoint=endpoint, role=self.role)
+        self._addresses.forget(endpoint)
+        for peer in self.peers:
+            if peer.endpoint == endpoint and not peer.is_leaving:
+                peer.leave(self._leave_s)
+
+    def _leave_twins(self) -> None:
+        """A router that is listed twice would count us twice."""
+        boots: set[str] = set()
+        for peer in self.peers:
+            if peer.boot is None or peer.is_leaving:
+                continue
+            if peer.boot in boots:
+                log.warning("router_listed_twice", endpoint=peer.endpoint, role=self.role)
+                peer.leave(self._leave_s)
+            boots.add(peer.boot)
+
+    def _try_anew(self, peer: RouterPeer) -> None:
+        if is_named(peer.endpoint):
+            self._addresses.ask(peer.endpoint, peer.renew)
+        else:
+            peer.renew(peer.endpoint)
+
     # Beats
 
     def _schedule(self) -> None:
@@ -190,6 +278,8 @@ class WorkerRuntime:
                 peer.forgive()
             else:
                 peer.judge()
+        if not is_late and now - self._looked_s >= LOOK_S:
+            self._look()
         if self._on_beat is not None:
             self._on_beat()
 

@@ -13,9 +13,13 @@ from router.pools.stream_ref import StreamRef
 from router.pools.switchboard import Switchboard
 from shared.ids import Role, StreamId, WorkerId
 from shared.link.beat import worker_id
+from shared.link.endpoints import Binding
 from shared.link.envelope import PROTO, Head, Kind, pack_head, unpack_head, unpack_map
+from shared.link.keys import WorkerKeys
+from shared.link.loop_socket import SendOutcome
 from shared.link.messages import Beat, Body, Error, Ping
-from shared.link.sockets import HIGH_WATER_MESSAGES, RouterLink, SendOutcome, WorkerLink, make_context
+from shared.link.sockets import HIGH_WATER_MESSAGES, RouterLink, WorkerLink, make_context
+from shared.worker.routers import RouterSource
 from shared.worker.runtime import WorkerRuntime
 from tests.fakes.echo_service import EchoOpen, EchoService
 from tests.fakes.recording_owner import PATIENCE_S, RecordingOwner
@@ -73,7 +77,16 @@ def plain_beat(*, slot: int, capacity: int, opened: int = 0) -> Beat:
 class BareWorker:
     """A DEALER that says only what a test tells it to."""
 
-    def __init__(self, context: Any, endpoint: str, slot: int = 9, boot: str = "bare0000", capacity: int = 4) -> None:
+    def __init__(
+        self,
+        context: Any,
+        endpoint: str,
+        *,
+        slot: int = 9,
+        boot: str = "bare0000",
+        capacity: int = 4,
+        keys: WorkerKeys | None = None,
+    ) -> None:
         self.inbox = Inbox()
         self.capacity = capacity
         self.slot = slot
@@ -83,7 +96,9 @@ class BareWorker:
         self.opened = 0
         self._seqs: dict[StreamId, int] = {}
         self.id = worker_id(Role.TTS, slot, boot)
-        self.link = WorkerLink(context, endpoint, self.id, on_message=self._on_message, on_drained=lambda: None)
+        self.link = WorkerLink(
+            context, endpoint, self.id, on_message=self._on_message, on_drained=lambda: None, keys=keys
+        )
 
     async def join(self, **changes: Any) -> None:
         await until(lambda: self.beat(**changes) is SendOutcome.SENT)
@@ -168,14 +183,21 @@ class LinkRig:
         self.boards: list[Switchboard] = []
         self._closers: list[Callable[[], None]] = []
 
-    async def board(self, **options: Any) -> Switchboard:
-        board = Switchboard({Role.TTS: self.endpoint}, **options)
+    async def board(self, endpoint: str | Binding = "", **options: Any) -> Switchboard:
+        board = Switchboard({Role.TTS: endpoint or self.endpoint}, **options)
         await board.start()
         self.boards.append(board)
         return board
 
-    def worker(self, service: EchoService | None = None, slot: int = 0) -> WorkerRuntime:
-        runtime = WorkerRuntime(service or EchoService(), [self.endpoint], slot=slot, context=self.context)
+    def worker(
+        self,
+        service: EchoService | None = None,
+        slot: int = 0,
+        routers: RouterSource | list[str] | None = None,
+        **options: Any,
+    ) -> WorkerRuntime:
+        source = [self.endpoint] if routers is None else routers
+        runtime = WorkerRuntime(service or EchoService(), source, slot=slot, context=self.context, **options)
         runtime.join()
         self._closers.append(lambda: runtime.close(0))
         return runtime
@@ -186,8 +208,8 @@ class LinkRig:
         await until(lambda: workers_of(self.boards[-1]))
         return worker
 
-    async def bare_worker(self, joins: bool = True, **options: Any) -> BareWorker:
-        worker = BareWorker(self.context, self.endpoint, **options)
+    async def bare_worker(self, joins: bool = True, endpoint: str = "", **options: Any) -> BareWorker:
+        worker = BareWorker(self.context, endpoint or self.endpoint, **options)
         self._closers.append(lambda: worker.link.close(0))
         if joins:
             await worker.join()

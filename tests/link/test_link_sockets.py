@@ -13,7 +13,8 @@ import zmq
 from shared.errors import ConfigError
 from shared.ids import StreamId, WorkerId
 from shared.link.envelope import Head, Kind, pack_head
-from shared.link.sockets import RouterLink, SendOutcome, WorkerLink, make_context
+from shared.link.loop_socket import SendOutcome
+from shared.link.sockets import RouterLink, WorkerLink, make_context
 from tests.fakes.link_rig import LinkRig, until
 
 pytestmark = pytest.mark.link

@@ -12,8 +12,8 @@ from router.pools.stream_ref import StreamRef
 from router.pools.switchboard import Switchboard
 from shared.ids import Role, StreamId, WorkerId
 from shared.link.envelope import Kind
+from shared.link.loop_socket import SendOutcome
 from shared.link.messages import AsrCredit, Done, Error
-from shared.link.sockets import SendOutcome
 from tests.fakes.echo_service import DoneTwice, Echo, EchoOpen, EchoService, Fail, Raise
 from tests.fakes.link_rig import LinkRig, until, workers_of
 from tests.fakes.recording_owner import RecordingOwner
@@ -79,6 +79,18 @@ async def test_an_empty_pool_is_no_worker_and_a_full_one_is_busy(rig: LinkRig) -
     _, third = rig.open(board, engine="whisper", wait_s=0)
     assert third.told == []
     assert await third.until_ended() == ("lost", "no_worker", False)
+
+
+async def test_nobody_queues_for_a_full_pool(rig: LinkRig) -> None:
+    """Whatever the owner allows: a full pool is busy within half a second, an empty one is worth the wait."""
+    board = await rig.board()
+    rig.worker(EchoService(capacity=1))
+    await rig.opened(board)
+    _, late = rig.open(board, wait_s=600)
+    assert await late.until_ended() == ("lost", "busy", False)
+    _, other = rig.open(board, wait_s=600, engine="whisper")
+    await asyncio.sleep(0)
+    assert other.told == []
 
 
 async def test_a_done_serves_the_one_who_waits(rig: LinkRig) -> None:

@@ -62,6 +62,22 @@ async def test_a_gap_from_the_router_fails_the_stream(rig: LinkRig) -> None:
     assert service.jobs[0].frames == 0
 
 
+async def test_an_open_that_comes_again_opens_nothing(rig: LinkRig) -> None:
+    """Also when the stream has ended meanwhile: ids are never reused, so it is the same OPEN, repeated on the way."""
+    service = EchoService()
+    router, _, worker = await joined(rig, service)
+    router.open(worker, 1)
+    router.say(worker, Kind.END, 1, 1)
+    await router.until_answered(worker, Kind.DONE)
+    router.open(worker, 1)
+    router.open(worker, 2)
+    router.say(worker, Kind.END, 2, 1)
+    await router.inboxes[worker].until_has(Kind.DONE, 2)
+    assert len(service.jobs) == 2
+    router.ping(worker)
+    await until(lambda: beats(router, worker)[-1]["opened"] == 2)
+
+
 async def test_an_abort_is_answered_once_and_silences_the_job(rig: LinkRig) -> None:
     """DONE{aborted}; what the job still says is dropped."""
     service = EchoService()
