@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from prometheus_client import Histogram
+
 from shared.errors import ConfigError
+
+DRAIN_SECONDS = Histogram(
+    "xz_drain_seconds",
+    "From the signal to the end of the last thing that was under way",
+    buckets=(0.1, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
+)
 
 VARIABLE = "XZ_DRAIN_S"
 

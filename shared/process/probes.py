@@ -12,6 +12,7 @@ import platform
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ RESOLVER_THREADS = 4
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 64
+KEEPALIVE_S = 75.0
+"""aiohttp would hold a silent connection for an hour."""
+SHUTDOWN_S = 1.0
+"""Who reads a page slowly does not hold up the end of the process."""
 
 BUILD_INFO = Info("xz_build", "Version of the program")
 PROCESS_THREADS = Gauge("xz_process_threads", "Threads of this process")
@@ -40,7 +45,7 @@ Readiness = Callable[[], tuple[bool, dict[str, Any]]]
 """Whether the process can work, and the facts behind it."""
 
 Page = Callable[[], dict[str, Any]]
-"""A further page of the process, served as JSON."""
+"""A further page of the process, served as JSON to its own machine."""
 
 
 def thread_budget(*, link: bool, resolves_names: bool = False, extra: int = 0) -> int:
@@ -59,6 +64,16 @@ def version() -> str:
         return importlib.metadata.version("xiaozhi-cluster")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+def is_loopback(address: str) -> bool:
+    """Also of an IPv4 address as an IPv6 socket shows it."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return (mapped or parsed).is_loopback
 
 
 class Probes:
@@ -83,7 +98,13 @@ class Probes:
         BUILD_INFO.info({"version": version(), "python": platform.python_version()})
         PROCESS_THREADS.set_function(thread_count)
         THREAD_BUDGET.set(self._budget)
-        self._runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE_S,
+            shutdown_timeout=SHUTDOWN_S,
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
         self.lag.start()
@@ -96,14 +117,16 @@ class Probes:
 
     def _bind(self) -> socket.socket:
         # Bound here and not by the loop: a host name would be resolved on libuv's threads.
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
         try:
             listener.bind((self._host, self.port))
         except OSError as error:
             listener.close()
-            raise ConfigError("XZ_METRICS_PORT", self.port, f"a free port ({error.strerror})") from error
+            expected = f"a free port on {self._host} ({error.strerror})"
+            raise ConfigError("XZ_METRICS_PORT", self.port, expected) from error
         return listener
 
     def _application(self) -> web.Application:
@@ -120,6 +143,8 @@ class Probes:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _page(self, page: Page, request: web.Request) -> web.Response:
+        if not is_loopback(request.remote or ""):
+            raise web.HTTPForbidden(text="for this machine only\n")
         return web.json_response(page())
 
     async def _healthz(self, request: web.Request) -> web.Response:

@@ -1,0 +1,1 @@
+"""`python -m bench.fuzz wire|envelope --seconds N`: what strangers and other processes send, mutated without end."""

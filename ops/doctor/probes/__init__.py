@@ -1,0 +1,1 @@
+"""What is looked at: each probe returns facts, judges nothing and changes nothing."""
