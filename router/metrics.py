@@ -10,6 +10,11 @@ from prometheus_client import Counter, Gauge, Histogram
 CONNECTIONS = Gauge("xz_connections", "Open device connections.")
 CONNECTIONS_TOTAL = Counter("xz_connections_accepted_total", "Device connections accepted.")
 CONNECTION_REJECTS = Counter("xz_connection_rejects_total", "Refused before the upgrade.", ["reason"])
+ACCEPTING = Gauge("xz_accepting", "1 while this router takes new connections.")
+ACCEPT_PAUSES = Counter("xz_accept_pauses_total", "Times this router stopped accepting for a moment.", ["reason"])
+HANDSHAKES_UNFINISHED = Counter(
+    "xz_handshakes_unfinished_total", "Connections that ended before they had sent a request that could be answered."
+)
 CONNECTION_SECONDS = Histogram(
     "xz_connection_duration_seconds",
     "How long device connections lived.",
@@ -19,6 +24,11 @@ WS_FRAMES = Counter("xz_ws_frames_total", "Audio packets of devices.", ["directi
 WS_BYTES = Counter("xz_ws_bytes_total", "Audio bytes of devices.", ["direction"])
 WS_CLOSE = Counter("xz_ws_close_total", "Device connections closed, by why.", ["reason"])
 WS_SLOW = Counter("xz_ws_slow_device_total", "Times a device's socket would take no more.")
+WS_BLOCKED = Gauge("xz_ws_blocked_devices", "Devices whose socket takes nothing now.")
+WS_WRITE_BUFFER = Gauge("xz_ws_write_buffer_bytes", "Bytes that wait in this process for devices' sockets.")
+UPLINK_LOG = Gauge("xz_uplink_log_bytes", "Bytes of all uplink logs.")
+UPLINK_BACKLOG = Gauge("xz_uplink_backlog_seconds", "Sound not yet recognised, of the device with the most.")
+EGRESS_FRAMES = Gauge("xz_egress_buffered_frames", "Frames of replies that wait for their time.")
 SESSIONS = Gauge("xz_sessions", "Conversations by phase.", ["phase"])
 
 FRAMES_IN = WS_FRAMES.labels("in")
@@ -40,6 +50,7 @@ _COUNTERS = {
     "unknown_events": Counter("xz_unknown_events_total", "Worker events with an unknown name.", ["pool"]),
     "uplink_dropped": Counter("xz_uplink_dropped_total", "Frames not taken into an uplink log.", ["reason"]),
     "asr_overloaded": Counter("xz_asr_overloaded_total", "Utterances failed because recognition lagged behind."),
+    "credit_violations": Counter("xz_credit_violations_total", "Workers that broke the rules of credit.", ["pool"]),
     "egress_underruns": Counter("xz_egress_underruns_total", "Times a device ran dry within a reply."),
     "empty_transcripts": Counter("xz_empty_transcripts_total", "Utterances without a word."),
     "self_echoes": Counter("xz_self_echoes_total", "Transcripts dropped as the device's own voice."),
@@ -49,6 +60,9 @@ _COUNTERS = {
     "reply_truncated": Counter("xz_reply_truncated_total", "Segments beyond the limits of a reply."),
     "profile_timeouts": Counter("xz_profile_timeouts_total", "Ears opened without their device's profile."),
     "session_events_dropped": Counter("xz_session_events_dropped_total", "Events that no session worker could take."),
+    "sessions_left_idle": Counter("xz_sessions_left_idle_total", "Silent sessions lost with their worker, for now."),
+    "superseded": Counter("xz_connections_superseded_total", "Connections ended by a newer one of their device."),
+    "turn_records_dropped": Counter("xz_turn_records_dropped_total", "Turns that no worker could commit in time."),
 }
 
 _HISTOGRAMS = {

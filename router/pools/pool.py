@@ -8,11 +8,14 @@ Rules
   over hosts and slots, so that all routers, and a restarted worker, agree.
 - The worker is the authority: its refusal corrects the load we believed in.
 - Draining, lagging and suspect workers get no new streams.
+- What a death has made homeless goes to workers that were heard after it: of several that die at once, those that are
+  not known to be dead yet must not be taken for survivors.
+- What may have killed a worker (router.pools.suspicion) is kept apart from what has not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Enum, StrEnum
 from hashlib import blake2b
@@ -83,6 +86,10 @@ class Worker:
     held: set[StreamId] = field(default_factory=set)
     """Streams opened here that have sent no DONE or ERROR yet, aborted ones included."""
     is_suspect: bool = False
+    survived: int = 0
+    """How many deaths of its pool had been known when it was last heard."""
+    suspects: set[StreamId] = field(default_factory=set)
+    """Streams opened here a moment ago that may kill it."""
 
     def __repr__(self) -> str:
         return f"Worker({self.id}, {self.state.value}, {self.load}/{self.beat.capacity}, {len(self.held)} ours)"
@@ -90,7 +97,7 @@ class Worker:
     @property
     def reserved(self) -> int:
         """OPENs that the last BEAT does not count yet."""
-        return self.opens_sent - (self.beat.opened - self.opened_base)
+        return max(0, self.opens_sent - (self.beat.opened - self.opened_base))
 
     @property
     def load(self) -> int:
@@ -135,6 +142,10 @@ class Wish:
     prefer: WorkerId | None = None
     exclude: frozenset[WorkerId] = frozenset()
     engine: str | None = None
+    survived: int = 0
+    """So many deaths of the pool the worker must have survived."""
+    is_suspect: bool = False
+    """It may kill its worker."""
 
 
 class Pool:
@@ -146,6 +157,7 @@ class Pool:
         self._choose = choose
         self._workers: dict[WorkerId, Worker] = {}
         self._dead: dict[WorkerId, None] = {}
+        self.deaths = 0
 
     def __repr__(self) -> str:
         return f"Pool({self.role.value}, {list(self._workers.values())})"
@@ -177,6 +189,7 @@ class Pool:
         if known is None:
             self._workers[worker] = joined = Worker(worker, beat, Liveness(now), opened_base=beat.opened)
             joined.steadiness.on_beat(beat)
+            joined.survived = self.deaths
             self.has_had_worker = True
             return BeatNews.JOINED
         return self._on_next_beat(known, beat, now)
@@ -188,6 +201,7 @@ class Pool:
             return False
         known.liveness.on_heard(now)
         known.is_suspect = False
+        known.survived = self.deaths
         return True
 
     def pings_due(self, now: float) -> list[WorkerId]:
@@ -217,6 +231,7 @@ class Pool:
         """Dead or left, for ever."""
         removed = self._workers.pop(worker, None)
         if removed is not None:
+            self.deaths += 1
             self._dead[worker] = None
             if len(self._dead) > MAX_REMEMBERED_DEAD:
                 del self._dead[next(iter(self._dead))]
@@ -229,15 +244,27 @@ class Pool:
         able = [w for w in self._workers.values() if w.has_engine(wish.engine)]
         if not able:
             return Shortage.EMPTY
+        free = [w for w in able if w.has_room and w.state is State.READY and w.survived >= wish.survived]
         # A worker that has failed this job once is better than nobody.
-        able = [w for w in able if w.id not in wish.exclude] or able
-        free = [w for w in able if w.has_room and w.state is State.READY]
+        free = [w for w in free if w.id not in wish.exclude] or free
+        free = [w for w in free if bool(w.suspects) is wish.is_suspect] or free
         return self._pick(free, wish).id if free else Shortage.FULL
 
-    def on_opened(self, worker: WorkerId, stream: StreamId) -> None:
+    def is_full(self, wish: Wish) -> bool:
+        """Workers are there and well, and all of them are at work: whoever waits here waits for others to finish."""
+        well = [w for w in self._workers.values() if w.has_engine(wish.engine) and w.state is State.READY]
+        return bool(well) and not any(w.has_room for w in well)
+
+    def has_lost(self, workers: Iterable[WorkerId]) -> bool:
+        """Whether one of these is dead."""
+        return any(worker in self._dead for worker in workers)
+
+    def on_opened(self, worker: WorkerId, stream: StreamId, *, is_suspect: bool = False) -> None:
         """An OPEN is about to leave: reserve its slot."""
         known = self._workers[worker]
         known.opens_sent += 1
+        if is_suspect:
+            known.suspects.add(stream)
         known.held.add(stream)
 
     def on_unsent(self, worker: WorkerId, stream: StreamId) -> None:
@@ -247,12 +274,19 @@ class Pool:
             known.opens_sent -= 1
             known.held.discard(stream)
 
+    def on_cleared(self, worker: WorkerId, stream: StreamId) -> None:
+        """The worker has lived on with this suspect."""
+        known = self._workers.get(worker)
+        if known is not None:
+            known.suspects.discard(stream)
+
     def on_ended(self, worker: WorkerId, stream: StreamId) -> bool:
         """A DONE or ERROR frees a slot, once. False if that stream held none."""
         known = self._workers.get(worker)
         if known is None or stream not in known.held:
             return False
         known.held.discard(stream)
+        known.suspects.discard(stream)
         known.ended_since_beat += 1
         return True
 
@@ -286,6 +320,7 @@ class Pool:
         known.steadiness.on_beat(beat)
         known.liveness.on_heard(now)
         known.is_suspect = False
+        known.survived = self.deaths
         if beat.stalled_ms > STALLED_MS and not was_stalled:
             return BeatNews.STALLED
         return BeatNews.DRAINING if began_draining else BeatNews.KNOWN

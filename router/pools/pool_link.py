@@ -2,8 +2,12 @@
 
 Rules
 - A failed send is never acted on inside the send: burials come later from the loop.
+- After a death everybody else is pinged: only who answers, and so has survived it, gets the streams of the dead.
 - A disconnect reported by the socket's monitor names nobody, so the whole pool is pinged at once: the PING to the one
   that is gone fails with EHOSTUNREACH.
+- Strangers at a tcp:// port can cause disconnects as fast as they like: the pool is pinged for them at most every
+  SECOND_LOOK_S.
+- Who speaks another version of the link, or for another pool, is told to LEAVE, counted, and named once a minute.
 - Silence is judged only right after everything that has arrived was read, and never after a stall of our own.
 """
 
@@ -17,22 +21,30 @@ import structlog
 import zmq
 
 from router.pools.metrics import (
+    LINK_AUTH_REFUSED,
+    LINK_PROTO_REFUSED,
     LINK_RTT,
+    LINK_WAITING,
     POOL_ACTIVE,
     POOL_CAPACITY,
     POOL_REJECTS,
     POOL_RESERVED,
     POOL_WORKERS,
+    STREAMS_ENDED,
     WORKER_DEATHS,
 )
 from router.pools.pool import BeatNews, Pool, State
 from shared.errors import WorkerProtocolError
 from shared.ids import Role, StreamId, WorkerId
+from shared.link.endpoints import Binding
 from shared.link.envelope import Head, Kind, pack_head
+from shared.link.gate import Gate
 from shared.link.lane import Lane, Message
+from shared.link.loop_socket import SendOutcome
 from shared.link.messages import Beat, Ping
 from shared.link.metrics import LINK_DROPPED, LINK_MESSAGES, LINK_SEND_FAILURES
-from shared.link.sockets import RouterLink, SendOutcome
+from shared.link.sockets import RouterLink
+from shared.log.seldom import Seldom
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +69,12 @@ class PoolLink:
         self,
         pool: Pool,
         *,
-        endpoint: str,
+        binding: Binding,
         boot: str,
         context: zmq.Context[zmq.Socket[bytes]],
         observer: PoolObserver,
         high_water: int,
+        gate: Gate | None = None,
     ) -> None:
         self.pool = pool
         self._observer = observer
@@ -73,15 +86,19 @@ class PoolLink:
         self._pinged_s: dict[WorkerId, float] = {}
         self._is_judgement_due = False
         self._second_look: asyncio.TimerHandle | None = None
+        self._seldom = Seldom()
         self._is_closed = False
         self._bind_metrics(pool.role)
         self._link = RouterLink(
             context,
-            endpoint,
+            binding.local,
             on_message=self._on_message,
             on_disconnect=self._on_disconnect,
             on_drained=self._on_drained,
             high_water=high_water,
+            remote=binding.remote,
+            gate=gate,
+            on_stranger=lambda reason: LINK_AUTH_REFUSED.labels(reason).inc(),
         )
 
     def __repr__(self) -> str:
@@ -128,6 +145,12 @@ class PoolLink:
             self.ping(worker)
         self._link.kick()
 
+    def revoke(self, key: str) -> None:
+        """The machine with this key may not join any more: its workers are dead to us, now."""
+        for worker in self.pool.workers():
+            if self._link.origin_of(worker.id) == key:
+                self._bury(worker.id, "revoked")
+
     def say_goodbye(self) -> None:
         """Every worker drops our streams now, not when it misses our PINGs. From here on nobody is listened to."""
         self._is_closed = True
@@ -151,6 +174,7 @@ class PoolLink:
         self._capacity.set(sum(worker.beat.capacity for worker in workers))
         self._active.set(sum(worker.beat.active for worker in workers))
         self._reserved.set(sum(worker.reserved for worker in workers))
+        self._waiting.set(sum(map(len, self._lanes.values())))
 
     def _send(self, worker: WorkerId, message: Message) -> SendOutcome:
         outcome = self._link.send(worker, *message)
@@ -180,13 +204,16 @@ class PoolLink:
         except WorkerProtocolError:
             self._malformed.inc()
             return
+        if not self._link.admits(worker):
+            self._tell_leave(worker)
+            return
         now = self._loop.time()
         self._observe_rtt(worker)
         news = self.pool.on_beat(worker, beat, now)
         if news is BeatNews.DEAD:
             self._tell_leave(worker)
         elif news is BeatNews.UNWELCOME:
-            POOL_REJECTS.labels(self.pool.role, "unwelcome").inc()
+            self._on_unwelcome(worker, beat, now)
         else:
             self._on_welcome_beat(worker, beat, news)
 
@@ -198,6 +225,20 @@ class PoolLink:
         elif news is not BeatNews.KNOWN:
             log.info("worker_news", worker=worker, news=news.value)
         self._observer.on_beat_news(self.pool.role, worker, news)
+
+    def _on_unwelcome(self, worker: WorkerId, beat: Beat, now: float) -> None:
+        POOL_REJECTS.labels(self.pool.role, "unwelcome").inc()
+        if beat.role == self.pool.role:
+            LINK_PROTO_REFUSED.labels(self.pool.role).inc()
+        if worker in self._lanes:
+            self._bury(worker, "unwelcome")
+        else:
+            self._tell_leave(worker)
+        times = self._seldom.count("unwelcome", now)
+        if times is not None:
+            log.warning(
+                "worker_unwelcome", worker=worker, role=beat.role, proto=beat.proto, host=beat.host, times=times
+            )
 
     def _tell_leave(self, worker: WorkerId) -> None:
         self._outsider.inc()
@@ -221,11 +262,10 @@ class PoolLink:
             self._bury(worker, "stuck")
 
     def _on_disconnect(self) -> None:
-        if self._is_closed:
+        if self._is_closed or self._second_look is not None:
             return
         self._ping_all()
-        if self._second_look is None:
-            self._second_look = self._loop.call_later(SECOND_LOOK_S, self._look_again)
+        self._second_look = self._loop.call_later(SECOND_LOOK_S, self._look_again)
 
     def _look_again(self) -> None:
         self._second_look = None
@@ -246,9 +286,11 @@ class PoolLink:
         removed = None if self._is_closed else self.pool.remove(worker)
         if removed is None:
             return
+        STREAMS_ENDED.labels(self.pool.role, "lost").inc(len(removed.held))
         del self._lanes[worker]
         self._blocked.discard(worker)
         self._pinged_s.pop(worker, None)
+        self._link.forget(worker)
         if cause != "unreachable":
             self._tell_leave(worker)
         if removed.is_draining and not removed.held:
@@ -257,6 +299,8 @@ class PoolLink:
             WORKER_DEATHS.labels(self.pool.role, cause).inc()
             log.warning("worker_dead", worker=worker, cause=cause, streams=len(removed.held))
         self._observer.on_worker_gone(self.pool.role, worker, cause)
+        # Who answers has survived; its streams wait for that.
+        self._ping_all()
 
     # Metrics
 
@@ -277,3 +321,4 @@ class PoolLink:
         self._capacity = POOL_CAPACITY.labels(role)
         self._active = POOL_ACTIVE.labels(role)
         self._reserved = POOL_RESERVED.labels(role)
+        self._waiting = LINK_WAITING.labels(role)

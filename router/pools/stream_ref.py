@@ -72,6 +72,7 @@ class StreamRef:
         "first_open_s",
         "is_silenced",
         "open_body",
+        "opened_s",
         "owner",
         "refusals",
         "role",
@@ -92,6 +93,8 @@ class StreamRef:
         """Control that waits for the OPEN."""
         self.refusals = 0
         self.first_open_s: float | None = None
+        self.opened_s = 0.0
+        """When the latest OPEN left."""
         self.is_silenced = False
         """Aborted by its owner: nothing more is told."""
         self.timer: TimerHandle | None = None

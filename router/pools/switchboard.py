@@ -14,6 +14,7 @@ import random
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -22,23 +23,33 @@ import zmq
 from router.pools.metrics import (
     POOL_EXHAUSTED,
     POOL_REJECTS,
+    REPINS_HELD,
     STREAM_FAILURES,
+    STREAM_SECOND_ENDS,
     STREAMS,
+    STREAMS_ENDED,
     STREAMS_OPENED,
+    STREAMS_POISONED,
     STREAMS_WAITING,
 )
 from router.pools.pool import BeatNews, Choose, Pool, Shortage, Wish
 from router.pools.pool_link import PoolLink
+from router.pools.repin import RepinBudget
 from router.pools.stream_ref import DrainWatcher, RefState, StreamOwner, StreamRef
 from router.pools.streams import TERMINATORS, Refusal, Row, StreamTable
+from router.pools.suspicion import YOUNG_S, Suspicion
 from router.pools.teller import Teller
 from shared.errors import WorkerProtocolError
 from shared.ids import Role, StreamId, WorkerId
 from shared.link.beat import LATE_TICK_S, TICK_S
+from shared.link.endpoints import Binding
 from shared.link.envelope import MAX_BODY_BYTES, Head, Kind, unpack_map
+from shared.link.gate import Gate
+from shared.link.keys import RouterKeys
+from shared.link.loop_socket import SendOutcome
 from shared.link.messages import Abort, Body, Done, Error
 from shared.link.metrics import LINK_DROPPED, LINK_UNKNOWN_KIND
-from shared.link.sockets import HIGH_WATER_MESSAGES, SendOutcome, make_context
+from shared.link.sockets import HIGH_WATER_MESSAGES, make_context
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +59,11 @@ MAX_EARLY = 64
 """Control messages of one stream that wait for its OPEN."""
 MAX_CANDIDATES = 3
 CANDIDATES_WITHIN_S = 0.5
+FULL_WAIT_S = {Role.ASR: CANDIDATES_WITHIN_S, Role.SESSION: CANDIDATES_WITHIN_S, Role.TTS: 2.0}
+"""How long a full pool is waited for: nobody queues a human. A segment may wait while the device plays another one."""
 REFUSED = frozenset({"full", "draining"})
 METRICS_EVERY_TICKS = 4
+MAX_LISTED = 500
 LAST_WORDS_S = 0.05
 """Between LEAVE and closing: a DEALER with IMMEDIATE=1 drops what it has not read when it sees its peer close."""
 
@@ -59,18 +73,26 @@ class Switchboard:
 
     def __init__(
         self,
-        endpoints: Mapping[Role, str],
+        endpoints: Mapping[Role, str | Binding],
         *,
         choose: Choose = random.randrange,
         high_water: int = HIGH_WATER_MESSAGES,
+        load_keys: Callable[[], RouterKeys] | None = None,
     ) -> None:
+        """`load_keys`: what lets workers of other machines join, where a Binding has a tcp:// endpoint."""
         self.boot = secrets.token_hex(4)
-        self._endpoints = dict(endpoints)
+        self._bindings = {role: Binding(one) if isinstance(one, str) else one for role, one in endpoints.items()}
+        self._load_keys = load_keys
+        self._gate: Gate | None = None
         self._high_water = high_water
         self._pools = {role: Pool(role, choose) for role in endpoints}
         self._links: dict[Role, PoolLink] = {}
         self._table: StreamTable[StreamRef] = StreamTable()
         self._waiting: dict[Role, dict[StreamRef, None]] = {role: {} for role in endpoints}
+        self._repins = RepinBudget()
+        self._suspicion = Suspicion()
+        self._held: set[StreamRef] = set()
+        """Waiting for their place in that budget."""
         self._teller = Teller()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -88,15 +110,18 @@ class Switchboard:
         self._loop = asyncio.get_running_loop()
         self._context = context = make_context()
         try:
-            for role, endpoint in self._endpoints.items():
+            if self._load_keys is not None:
+                self._gate = Gate(context, self._load_keys(), self._on_revoked)
+            for role, binding in self._bindings.items():
                 pool = self._pools[role]
                 self._links[role] = PoolLink(
                     pool,
-                    endpoint=endpoint,
+                    binding=binding,
                     boot=self.boot,
                     context=context,
                     observer=self,
                     high_water=self._high_water,
+                    gate=self._gate,
                 )
         except BaseException:
             self._close_links()
@@ -110,7 +135,7 @@ class Switchboard:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for waiting in self._waiting.values():
+        for waiting in (*self._waiting.values(), self._held):
             for ref in list(waiting):
                 self._lose(ref, "closing", retryable=False)
         for row in self._table.rows():
@@ -120,6 +145,11 @@ class Switchboard:
             link.say_goodbye()
         await asyncio.sleep(LAST_WORDS_S)
         self._close_links()
+
+    def reload(self) -> None:
+        """Look now at who may join; the list is looked at by itself too."""
+        if self._gate is not None:
+            self._gate.look()
 
     def pools_ready(self) -> bool:
         """True for good once each pool has had a worker: a pool that dies later is apologised for, not hidden."""
@@ -140,6 +170,14 @@ class Switchboard:
             },
         }
 
+    def streams(self) -> dict[str, Any]:
+        """Who is served where, for people: at most `MAX_LISTED` live streams."""
+        rows = islice(self._table.rows(), MAX_LISTED)
+        listed = [
+            {"stream": one.id, "pool": one.role, "worker": one.worker, "device": one.owner.wish.key} for one in rows
+        ]
+        return {"live": len(self._table), "streams": listed}
+
     # Opening
 
     def open(
@@ -153,14 +191,43 @@ class Switchboard:
         exclude: frozenset[WorkerId] = frozenset(),
         engine: str | None = None,
         wait_s: float = 5.0,
+        is_repin: bool = False,
     ) -> StreamRef:
-        """A stream on a worker that has room, now or within `wait_s`."""
-        ref = StreamRef(self, owner, role, body.pack(), Wish(key, prefer, exclude, engine))
+        """A stream on a worker that has room, now or within `wait_s`; a repin not before the budget allows it."""
+        ref = StreamRef(self, owner, role, body.pack(), self._after_deaths(role, Wish(key, prefer, exclude, engine)))
         if self._is_closed:
             self._lose(ref, "closing", retryable=False)
-        elif not self._place(ref):
-            self._wait(ref, wait_s)
+        elif is_repin:
+            self._hold(ref, wait_s)
+        else:
+            self._place_or_wait(ref, wait_s)
         return ref
+
+    def _after_deaths(self, role: Role, wish: Wish) -> Wish:
+        """What a stream may ask for that comes from a dead worker."""
+        pool = self._pools[role]
+        if not pool.has_lost(wish.exclude):
+            return wish
+        is_suspect = self._suspicion.falls_on(role, wish.key, wish.exclude)
+        return replace(wish, survived=pool.deaths, is_suspect=is_suspect)
+
+    def _hold(self, ref: StreamRef, wait_s: float) -> None:
+        now = self._loop.time()
+        at = self._repins.take(now)
+        if at <= now:
+            self._place_or_wait(ref, wait_s)
+            return
+        REPINS_HELD.inc()
+        self._held.add(ref)
+        ref.timer = self._loop.call_at(at, self._on_place_free, ref, wait_s)
+
+    def _on_place_free(self, ref: StreamRef, wait_s: float) -> None:
+        self._stop_waiting(ref)
+        self._place_or_wait(ref, wait_s)
+
+    def _place_or_wait(self, ref: StreamRef, wait_s: float) -> None:
+        if not self._place(ref):
+            self._wait(ref, wait_s)
 
     def _place(self, ref: StreamRef) -> bool:
         """Try the candidates that the pool names until an OPEN leaves."""
@@ -177,12 +244,14 @@ class Switchboard:
     def _send_open(self, ref: StreamRef, worker: WorkerId) -> bool:
         pool, link = self._pools[ref.role], self._links[ref.role]
         row = self._table.add(ref, ref.role, worker)
-        pool.on_opened(worker, row.id)
+        pool.on_opened(worker, row.id, is_suspect=ref.wish.is_suspect)
         if link.send_control(worker, Kind.OPEN, row.id, 0, ref.open_body) is SendOutcome.UNREACHABLE:
             self._table.end(row.id)
             pool.on_unsent(worker, row.id)
             return False
         STREAMS_OPENED.labels(ref.role).inc()
+        if ref.wish.is_suspect:
+            self._loop.call_later(YOUNG_S, pool.on_cleared, worker, row.id)
         ref.row = row
         self._on_placed(ref)
         return True
@@ -190,8 +259,9 @@ class Switchboard:
     def _on_placed(self, ref: StreamRef) -> None:
         self._stop_waiting(ref)
         ref.state = RefState.PLACED
+        ref.opened_s = self._loop.time()
         if ref.first_open_s is None:
-            ref.first_open_s = self._loop.time()
+            ref.first_open_s = ref.opened_s
             self._teller.post(ref, ref.owner.on_opened, ref)
         early, ref.early = ref.early, []
         for kind, body in early:
@@ -199,6 +269,8 @@ class Switchboard:
 
     def _wait(self, ref: StreamRef, wait_s: float) -> None:
         waiting = self._waiting[ref.role]
+        if self._pools[ref.role].is_full(ref.wish):
+            wait_s = min(wait_s, FULL_WAIT_S[ref.role])
         if wait_s <= 0 or len(waiting) >= MAX_WAITING:
             self._give_up(ref)
             return
@@ -217,6 +289,7 @@ class Switchboard:
 
     def _stop_waiting(self, ref: StreamRef) -> None:
         self._waiting[ref.role].pop(ref, None)
+        self._held.discard(ref)
         if ref.timer is not None:
             ref.timer.cancel()
             ref.timer = None
@@ -277,10 +350,14 @@ class Switchboard:
 
     def on_stream_message(self, role: Role, worker: WorkerId, head: Head, body: bytes) -> None:
         self._teller.tell()
-        if head.kind in TERMINATORS and self._pools[role].on_ended(worker, head.stream):
+        if head.kind not in TERMINATORS:
+            self._dispatch(role, worker, head, body)
+        elif self._pools[role].on_ended(worker, head.stream):
+            STREAMS_ENDED.labels(role, "done" if head.kind == Kind.DONE else "error").inc()
             self._dispatch(role, worker, head, body)
             self._serve_waiting(role)
         else:
+            STREAM_SECOND_ENDS.labels(role).inc()
             self._dispatch(role, worker, head, body)
 
     def on_beat_news(self, role: Role, worker: WorkerId, news: BeatNews) -> None:
@@ -296,7 +373,16 @@ class Switchboard:
     def on_worker_gone(self, role: Role, worker: WorkerId, cause: str) -> None:
         for row in self._table.of_worker(worker):
             self._table.end(row.id)
-            self._lose(row.owner, "dead", retryable=True)
+            if self._is_poison(row):
+                STREAMS_POISONED.labels(role).inc()
+                log.warning("stream_poisonous", stream=row.id, worker=worker, device=row.owner.wish.key)
+                self._lose(row.owner, "poison", retryable=False)
+            else:
+                self._lose(row.owner, "dead", retryable=True)
+
+    def _is_poison(self, row: Row[StreamRef]) -> bool:
+        wish, age_s = row.owner.wish, self._loop.time() - row.owner.opened_s
+        return self._suspicion.on_death(row.role, wish.key, row.worker, age_s=age_s, was_suspect=wish.is_suspect)
 
     def _dispatch(self, role: Role, worker: WorkerId, head: Head, body: bytes) -> None:
         row = self._table.accept(worker, head.stream, head.kind, head.seq)
@@ -406,9 +492,15 @@ class Switchboard:
             STREAMS.labels(role).set(by_role[role])
             STREAMS_WAITING.labels(role).set(len(self._waiting[role]))
 
+    def _on_revoked(self, key: str) -> None:
+        for link in self._links.values():
+            link.revoke(key)
+
     def _close_links(self) -> None:
         for link in self._links.values():
             link.close()
+        if self._gate is not None:
+            self._gate.close()
         if self._context is not None:
             self._context.term()
             self._context = None

@@ -20,10 +20,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router import wire
+from router.talk.deadlines import MouthTimeouts
 from router.talk.ear import Ear, EarState, ListenProfile
 from router.talk.ear import Outcome as EarOut
 from router.talk.echo import is_echo
 from router.talk.effects import CloseDevice, Count, Effect, SendText, StreamKey
+from router.talk.flow_control import FlowControlConfig
 from router.talk.heard import (
     HEARD,
     Heard,
@@ -33,17 +35,20 @@ from router.talk.heard import (
     Transcript,
     UtteranceFailed,
 )
-from router.talk.mouth import Mouth, MouthState, MouthTimeouts, Prompts
-from router.talk.pacing import FlowControlConfig, Pacer
+from router.talk.mouth import Mouth, MouthState, Prompts
+from router.talk.pacing import Pacer
 from router.talk.session_stream import Caller, SessionStream
-from router.talk.turn import MouthOut, TurnEnded
+from router.talk.tongue import tongue_of, tongue_of_tag
+from router.talk.turn import MouthOut, TurnEnded, adoption
 from router.talk.worker_events import AsrEvent, decode_event
 from shared.errors import WorkerProtocolError
 from shared.ids import Role, WorkerId
 from shared.link.messages import (
     AsrCredit,
     Body,
+    Claimed,
     CloseAfter,
+    Committed,
     Effects,
     EffectsOk,
     Emotion,
@@ -73,7 +78,14 @@ LISTENING_AUDIO_S = 5.0
 FAILED_TURNS = 2
 """So many failed turns in a row end the connection."""
 
-BUSY_CODE = 1013
+MAX_RESUMES = 2
+"""So often a turn is asked again with another session worker: one that kills them all is not asked for ever."""
+
+BUSY = ("busy", "session_busy", "session_full", "tts_busy")
+"""Why a turn failed if a pool had no room for it: said once, then the connection is closed."""
+
+BUSY_CODE = SLOW_CODE = 1013
+"""Try again later."""
 
 
 @dataclass(slots=True)
@@ -92,6 +104,8 @@ class Conversation:
     _failures: int = 0
     _active_at: float = 0.0
     _closing: bool = False
+    _gone: bool = False
+    """The device's socket is closed; what is left is to see its turns committed."""
     _leaving: tuple[int, str] | None = None
 
     def __post_init__(self) -> None:
@@ -104,7 +118,8 @@ class Conversation:
             settings.first_frame_timeout_s,
             settings.next_frame_timeout_s,
         )
-        pacer = Pacer(settings.lead_frames, FlowControlConfig(capacity_frames=settings.device_buffer_frames))
+        flow = FlowControlConfig(capacity_frames=settings.device_buffer_frames, max_wait_s=settings.slow_close_s)
+        pacer = Pacer(settings.lead_frames, flow)
         self.mouth = Mouth(self.caller.session, self.prompts, timeouts, pacer)
         self.session = SessionStream(self.caller)
         self._active_at = self.began_at
@@ -149,7 +164,8 @@ class Conversation:
         if duration_ms > 120.0:
             return [Count("bad_messages", "packet_too_long")]
         heard = self._heard(self.ear.audio(packet, duration_ms, now), now)
-        return heard if self.session.key is not None else self._ensure_session() + heard
+        # An ear that waits for its profile needs a session; one that hears silence does not.
+        return heard if self.ear.ready or self.session.key is not None else self._ensure_session() + heard
 
     def _duration_ms(self, packet: bytes) -> float:
         if not packet:
@@ -201,16 +217,18 @@ class Conversation:
         self.mouth.pong(token, now)
         return []
 
-    def slow_device(self, slow: bool) -> None:
-        """The device takes nothing: wait with the next frames, or go on."""
-        if slow:
-            self.mouth.pacer.hold()
-        else:
-            self.mouth.resume()
+    def blocked(self, now: float) -> None:
+        """The device's socket takes nothing: frames wait, and none is lost."""
+        self.mouth.pacer.block(now)
+
+    def unblocked(self, now: float) -> list[Effect]:
+        """It takes something again: go on."""
+        self.mouth.pacer.unblock()
+        return self.tick(now)
 
     def closed(self, now: float) -> list[Effect]:
         """The connection is gone: end everything; the session worker commits."""
-        self._closing = True
+        self._closing = self._gone = True
         out = self._heard(self.ear.close(), now)
         out += self._spoken(self.mouth.kill("close", now), now)
         return out + self.session.end()
@@ -225,7 +243,7 @@ class Conversation:
     def opened(self, key: StreamKey, worker: WorkerId, now: float, *, deterministic: bool = False) -> list[Effect]:
         match key.role:
             case Role.ASR:
-                return self._heard(self.ear.opened(key), now)
+                return self._heard(self.ear.opened(key, worker, now), now)
             case Role.TTS:
                 self.mouth.opened(key, worker, now, deterministic=deterministic)
                 return []
@@ -266,6 +284,12 @@ class Conversation:
         match event:
             case Profile():
                 return self._on_profile(event, now)
+            case Claimed(epoch):
+                self.session.epoch = epoch
+                return []
+            case Committed(gen):
+                self.session.committed(gen)
+                return []
             case Segment():
                 return self._spoken(self.mouth.segment(event, now), now)
             case Emotion():
@@ -291,7 +315,8 @@ class Conversation:
             case Role.TTS:
                 return self._spoken(self.mouth.job_done(key, now), now)
             case Role.SESSION:
-                return self._session_lost(key, "drained", retryable=True, worker=None, now=now)
+                # A worker that has answered END did what it could: then nobody else is sought.
+                return self._session_lost(key, "drained", retryable=not self._gone, worker=None, now=now)
 
     def stream_lost(
         self, key: StreamKey, cause: str, *, retryable: bool, worker: WorkerId | None, now: float
@@ -324,12 +349,16 @@ class Conversation:
     def next_due(self, now: float) -> float | None:
         if self._closing:
             return None
-        due = [self.ear.next_due(), self.mouth.next_due(now), self._profile_due, self._idle_due()]
+        slow_at = self.mouth.pacer.slow_at
+        due = [self.ear.next_due(), self.mouth.next_due(now), self._profile_due, self._idle_due(), slow_at]
         return min((at for at in due if at is not None), default=None)
 
     def tick(self, now: float) -> list[Effect]:
         if self._closing:
             return []
+        slow_at = self.mouth.pacer.slow_at
+        if slow_at is not None and now >= slow_at:
+            return self._close(SLOW_CODE, "slow_device")
         out = self._spoken(self.mouth.tick(now), now)
         out += self._heard(self.ear.tick(now), now)
         if self._profile_due is not None and now >= self._profile_due:
@@ -381,7 +410,8 @@ class Conversation:
                 self._active_at = now
                 if self._barge_in() == "vad":
                     self.mouth.hold(now)
-                return []
+                # Words will follow: a session that was lost in silence is looked for while they are spoken.
+                return self._ensure_session()
             case SpeechConfirmed():
                 if self._barge_in() == "vad" and self.mouth.speaks:
                     return self._spoken(self.mouth.kill("barge_in", now), now)
@@ -448,7 +478,7 @@ class Conversation:
         if self._closing:
             return []
         if text and source != "farewell":
-            self.mouth.language = "zh" if any("\u4e00" <= char <= "\u9fff" for char in text) else "en"
+            self.mouth.language = tongue_of(text, self.mouth.language)
         gen = self.mouth.next_generation()
         turn_input = Input(gen, text, source, mode or self.mode, language)
         out = self._spoken(self.mouth.begin(turn_input, shown=shown, now=now, ended_at=ended_at), now)
@@ -472,12 +502,12 @@ class Conversation:
         self._active_at = now
         out: list[Effect] = [Count("turns", over.outcome)]
         if turn.told:
-            out += self.session.tell(over)
+            out += self.session.turn_over(adoption(turn, over))
         self.ear.rearm()
         self._failures = self._failures + 1 if over.outcome == "failed" else 0
         if turn.close_after and over.outcome != "interrupted":
             out += self._close(1000, "goodbye")
-        elif turn.apology == "busy":
+        elif turn.apology in BUSY:
             out += self._close(BUSY_CODE, "busy")
         elif self._failures >= FAILED_TURNS:
             out += self._close(BUSY_CODE, "failed_turns")
@@ -509,23 +539,40 @@ class Conversation:
     ) -> list[Effect]:
         if key != self.session.key:
             return []
-        again = self.session.lose(cause, retryable=retryable) and not self._closing
+        again = self.session.lose(cause, retryable=retryable)
+        if self._gone:
+            return self.session.salvage() if again else self.session.surrender()
         if self._closing:
             return []
+        if cause == "superseded":
+            return self._superseded(now)
         out, resume = self._rescue_turn(cause, now, again=again)
         if not again:
             return [*out, Count("session_failures", cause), *self._profile_known(now)]
-        opened = self.session.open(exclude=frozenset({worker} if worker else ()), resume=resume)
+        if resume is None and not self._needs_session():
+            return [*out, Count("sessions_left_idle")]
+        opened = self.session.open(exclude=frozenset({worker} if worker else ()), resume=resume, is_repin=True)
         return [Count("stream_retries", "session"), *out, opened]
+
+    def _superseded(self, now: float) -> list[Effect]:
+        """A newer connection of the device has its session: this one has nobody to talk to."""
+        out = self._spoken(self.mouth.kill("superseded", now), now)
+        return [*out, *self.session.surrender(), Count("superseded"), *self._close(1000, "superseded")]
+
+    def _needs_session(self) -> bool:
+        """Now, and not only at the device's next input: many may have been lost at once."""
+        is_busy = self.mouth.state != MouthState.SILENT or self.ear.state in (EarState.HEARING, EarState.DECIDING)
+        return is_busy or not self.ear.ready or self.session.has_waiting
 
     def _rescue_turn(self, cause: str, now: float, *, again: bool) -> tuple[list[Effect], Input | None]:
         """What becomes of the running turn without its session worker; an Input is to be asked again."""
         turn = self.mouth.turn
         if turn is None or not turn.told or turn.complete:
             return [], None
-        if again and turn.first_frame_at is None and not turn.effects:
+        if again and self.mouth.heard_nothing and not turn.effects and turn.resumes < MAX_RESUMES:
+            turn.resumes += 1
             return self._spoken(self.mouth.begin_again(now), now), turn.input
-        prompt = "busy" if cause in ("busy", "no_worker") else "apology"
+        prompt = "busy" if cause in ("busy", "full", "no_worker") else "apology"
         return self._spoken(self.mouth.apologise(f"session_{cause}", now, prompt=prompt), now), None
 
     def _profile_known(self, now: float) -> list[Effect]:
@@ -536,6 +583,8 @@ class Conversation:
         listen = self.ear.profile
         listen.vad = profile.vad or self.settings.vad
         listen.engine, listen.language = profile.asr_engine, profile.language
+        if self.mouth.generation == 0:
+            self.mouth.language = tongue_of_tag(profile.language, self.mouth.language)
         self._interruption = profile.interruption
         self.mouth.engine, self.mouth.voice = profile.tts_engine, profile.voice
         self.session.deaths = 0

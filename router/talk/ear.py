@@ -5,6 +5,7 @@ Rules
 - One asr stream at a time. It is opened at the first frame, and can be opened again elsewhere from the log at any time.
 - Events of the worker carry positions; one at or below a position already acted on is a replay's echo and is ignored.
 - In auto and realtime the stream lives over many utterances; in manual mode it is one utterance, ended by END.
+- Nobody is answered while they hold the key: an utterance that fails before is told when the key is let go.
 - Pure: no clock, no sockets. Returns effects and what the conversation must know (`Heard`).
 """
 
@@ -100,6 +101,7 @@ class Ear:
     _key: StreamKey | None = None
     _key_count: int = 0
     _placed: bool = False
+    _worker: WorkerId | None = None
     _acted: int = -1
     """Position of the last event acted on."""
     _begun: int = -1
@@ -112,6 +114,8 @@ class Ear:
     """Audio since `start`, for manual mode's maximum."""
     _marked: bool = False
     """The uplink fell silent in mid-speech and the end mark is in the log."""
+    _failed: str | None = None
+    """Why the utterance of a held key was given up already."""
     _deadline: float | None = None
     _deaths: int = 0
     _errors: int = 0
@@ -139,6 +143,11 @@ class Ear:
         """`listen stop`: the utterance is over. Without any audio since `start` there is no turn."""
         if self.state == _C:
             return []
+        if self._failed is not None:
+            reason = self._failed
+            out = self._reset(reason)
+            self._move(EarEvent.CLOSE)
+            return [*out, UtteranceFailed(reason)]
         nothing_said = self._fed_ms == 0.0 if self.mode == "manual" else self.state == _A
         if nothing_said:
             out = self._reset("listen_stop")
@@ -176,6 +185,8 @@ class Ear:
             return self._end_mark(now)
         if self.mode == "manual" and (self._ended or self._fed_ms >= self.profile.vad.max_utterance_ms):
             return [Count("uplink_dropped", "max_utterance")]
+        if self._failed is not None:
+            return [Count("uplink_dropped", "failed")]
         self._fed_ms += duration_ms
         self._marked = False
         self.log.append(packet, duration_ms)
@@ -215,17 +226,22 @@ class Ear:
 
     # From the asr worker
 
-    def opened(self, key: StreamKey) -> Outcome:
+    def opened(self, key: StreamKey, worker: WorkerId, now: float) -> Outcome:
         if key != self._key:
             return []
         self._placed = True
+        self._worker = worker
+        if self._deadline is not None:
+            # The time without a worker was nobody's fault, and was bounded by its own limit.
+            self._deadline = max(self._deadline, now + self.final_timeout_s)
         return self._pump()
 
     def credit(self, key: StreamKey, credit: AsrCredit) -> Outcome:
         if key != self._key:
             return []
+        is_true = credit.trim <= credit.acked <= self.log.sent
         self.log.credit(credit.acked, credit.trim)
-        return self._pump()
+        return self._pump() if is_true else [Count("credit_violations", "asr"), *self._pump()]
 
     def speech_start(self, key: StreamKey, position: int, utterance: int) -> Outcome:
         if not self._news(key, position) or self.state == _C:
@@ -285,11 +301,11 @@ class Ear:
             return self.fail(cause)
         if cause == "dead":
             self._deaths += 1
-        else:
+        elif cause != "drained":
             self._errors += 1
         may_retry = retryable and self._deaths <= MAX_DEATHS and self._errors <= MAX_ERRORS
         if not may_retry:
-            return self.fail("busy" if cause == "asr_busy" else cause)
+            return self.fail("busy" if cause in ("asr_busy", "full") else cause)
         return [Count("stream_retries", "asr"), *self._place_again(frozenset({worker} if worker else ()))]
 
     def draining(self, key: StreamKey) -> Outcome:
@@ -300,22 +316,38 @@ class Ear:
 
     # Time
 
+    @property
+    def _waits(self) -> bool:
+        """For a worker; the wait has a limit of its own, and its end is told."""
+        return self._key is not None and not self._placed
+
     def next_due(self) -> float | None:
         """When `tick` has something to do."""
-        due = [] if self._deadline is None else [self._deadline]
+        due = [] if self._deadline is None or self._waits else [self._deadline]
         if self.state == _H and self.mode != "manual" and not self._marked:
             due.append(self.last_audio_at + SILENT_UPLINK_S)
         return min(due, default=None)
 
     def tick(self, now: float) -> Outcome:
-        if self._deadline is not None and now >= self._deadline:
-            return self.fail("final_timeout")
+        if self._deadline is not None and not self._waits and now >= self._deadline:
+            return self._final_late()
         silent = self.state == _H and self.mode != "manual" and now >= self.last_audio_at + SILENT_UPLINK_S
         return self._end_mark(now) if silent else []
+
+    def _final_late(self) -> Outcome:
+        """Its worker may hang, and that is not known before three seconds of silence: once, another one is asked."""
+        self._errors += 1
+        if self._key is None or self._errors > MAX_ERRORS:
+            return self.fail("final_timeout")
+        abort = AbortStream(self._key, "final_timeout")
+        return [abort, Count("stream_retries", "asr"), *self._place_again(frozenset(filter(None, [self._worker])))]
 
     def fail(self, reason: str) -> Outcome:
         """Give the utterance up."""
         out = self._reset(reason)
+        if self.mode == "manual" and self.state in (_A, _H):
+            self._failed = reason
+            return out
         self._move(EarEvent.CLOSE if self.mode == "manual" else EarEvent.ARM)
         return [*out, UtteranceFailed(reason)]
 
@@ -399,5 +431,6 @@ class Ear:
         self._forgive()
         self.log.drop()
         self._ended = False
+        self._failed = None
         self._fed_ms = 0.0
         return out

@@ -53,6 +53,8 @@ class OpenStream:
     """Workers that must not take it."""
     engine: str | None = None
     wait_s: float = 5.0
+    is_repin: bool = False
+    """A session that leaves a dead or draining worker, perhaps with many others: it waits for its place in the budget."""
 
 
 @dataclass(frozen=True, slots=True)

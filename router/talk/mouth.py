@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 from router import wire
+from router.talk.deadlines import Deadlines, Late, MouthTimeouts
 from router.talk.effects import (
     AbortStream,
     Count,
@@ -49,10 +50,11 @@ STOP_MARGIN_S = 0.24
 STOP_PATIENCE_S = 1.5
 """`tts stop` leaves at the latest so long after the schedule's end, pong or no pong."""
 
-FILLER_AFTER_S = 4.0
 MAX_SEGMENTS = 64
 MAX_TEXT_BYTES = 16 * 1024
 CREDIT_LOT_FRAMES = 32
+WINDOW_FRAMES = 256
+"""Of one job: credit is given only for frames that have left, so no more than these can be here."""
 MAX_JOB_DEATHS = 2
 MAX_JOB_ERRORS = 1
 
@@ -84,14 +86,6 @@ TRANSITIONS: dict[MouthState, dict[MouthEvent, MouthState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MouthTimeouts:
-    reply_s: float = 25.0
-    segment_s: float = 15.0
-    first_frame_s: float = 3.0
-    next_frame_s: float = 2.0
-
-
 @dataclass(slots=True)
 class Mouth:
     session: str
@@ -104,7 +98,7 @@ class Mouth:
     engine: str | None = None
     voice: str | None = None
     language: str = "en"
-    """Of canned prompts: the language of the last input."""
+    """Of canned prompts, see router.talk.tongue."""
     deterministic: bool = False
     """The tts worker's engines give the same frames for the same text again."""
     _jobs: list[Job] = field(default_factory=list)
@@ -125,8 +119,19 @@ class Mouth:
         return f"<Mouth {self.state} gen={self.generation} jobs={len(self._jobs)} waiting={len(self._waiting)}>"
 
     @property
+    def buffered_frames(self) -> int:
+        """Frames that are here and have not left yet."""
+        return sum(len(job.frames) for job in self._jobs)
+
+    @property
     def speaks(self) -> bool:
         return self.state in (_P, _D)
+
+    @property
+    def heard_nothing(self) -> bool:
+        """No sound of the reply itself has left yet; that of a canned prompt does not count."""
+        was_spoken = any(n >= 0 and sent for n, sent, _ in self._spoken)
+        return not was_spoken and not any(job.sent for job in self._jobs if job.segment is not None)
 
     @property
     def spoken_text(self) -> str:
@@ -233,7 +238,7 @@ class Mouth:
         job = self._job_of(key)
         if job is not None:
             job.placed_at = now
-            self._worker = worker
+            job.worker = self._worker = worker
             self.deterministic = deterministic
 
     def frame(self, key: StreamKey, packet: bytes, now: float) -> MouthOut:
@@ -243,7 +248,13 @@ class Mouth:
         job.frames.append(packet)
         job.received += 1
         job.last_frame_at = self._progress_at = now
-        return self.tick(now)
+        return self.tick(now) if len(job.frames) <= WINDOW_FRAMES else self._overrun(job, now)
+
+    def _overrun(self, job: Job, now: float) -> MouthOut:
+        """The worker has sent more than it may: what is here is spoken, the rest is not wanted."""
+        assert job.key is not None
+        out: MouthOut = [Count("credit_violations", "tts"), AbortStream(job.key, "credit")]
+        return [*out, *self._give_up(job, now)]
 
     def job_done(self, key: StreamKey, now: float) -> MouthOut:
         job = self._job_of(key)
@@ -266,7 +277,9 @@ class Mouth:
         exclude = frozenset({worker} if worker else ())
         if again and (job.sent == 0 or self.deterministic):
             return [Count("stream_retries", "tts"), *self._issue_again(job, exclude, now)]
-        return self._give_up(job, now, prompt="busy" if cause in ("busy", "no_worker") else "apology")
+        has_no_room = cause in ("busy", "full")
+        prompt = "busy" if has_no_room or cause == "no_worker" else "apology"
+        return self._give_up(job, now, prompt=prompt, reason="tts_busy" if has_no_room else "tts")
 
     def _issue_again(self, job: Job, exclude: frozenset[WorkerId], now: float) -> MouthOut:
         if job.sent == 0:
@@ -274,7 +287,7 @@ class Mouth:
             job.received = 0
         return [self._open(job, now, exclude=exclude, skip_frames=job.received)]
 
-    def _give_up(self, job: Job, now: float, *, prompt: str = "apology") -> MouthOut:
+    def _give_up(self, job: Job, now: float, *, prompt: str = "apology", reason: str = "tts") -> MouthOut:
         assert self.turn is not None
         job.finished = True
         job.key = None
@@ -283,9 +296,10 @@ class Mouth:
             return [Count("segments_clipped"), *self._advance(now)]
         self.turn.failed_segments += 1
         out: MouthOut = [Count("segments_failed")]
-        if self.turn.failed_segments > 1 or len(self.turn.segments) == self.turn.failed_segments:
-            # Nothing of the reply could be spoken: say that instead of skipping through it in silence.
-            out += self.apologise("tts", now, prompt=prompt)
+        is_hopeless = prompt == "busy" or self.turn.failed_segments > 1
+        if is_hopeless or len(self.turn.segments) == self.turn.failed_segments:
+            # The next segments would fare no better: say that instead of skipping through the reply in silence.
+            out += self.apologise(reason, now, prompt=prompt)
         return [*out, *self._advance(now)]
 
     # The end
@@ -324,7 +338,7 @@ class Mouth:
                 return None
             case MouthState.DRAINING:
                 return self._stop_at()
-        due = [self._progress_at + self.timeouts.reply_s]
+        due = [self._deadlines().next_due()]
         if self._hold_until is not None:
             due.append(self._hold_until)
         job = self._jobs[0] if self._jobs else None
@@ -332,10 +346,6 @@ class Mouth:
             at = self.pacer.next_due(now)
             if at is not None:
                 due.append(at)
-        elif job is not None:
-            due.append(self._job_deadline(job))
-        elif self.turn is not None and not self.turn.segments:
-            due.append(self._thinking_deadline(self.turn))
         return min(due)
 
     def tick(self, now: float) -> MouthOut:
@@ -386,20 +396,25 @@ class Mouth:
         return out
 
     def _check_deadlines(self, now: float) -> MouthOut:
-        turn = self.turn
-        assert turn is not None
-        if now >= self._progress_at + self.timeouts.reply_s:
-            self._progress_at = now
-            return [Count("turn_timeouts", "reply"), *self.apologise("reply_timeout", now), *self._force_end(now)]
-        job = self._jobs[0] if self._jobs else None
-        if job is not None and not job.frames and not job.finished and now >= self._job_deadline(job):
-            return self._job_late(job, now)
-        if job is None and not turn.segments and now >= self._thinking_deadline(turn):
-            if not turn.filler_said and now < turn.began_at + self.timeouts.segment_s:
-                turn.filler_said = True
+        assert self.turn is not None
+        match self._deadlines().late(now):
+            case None:
+                return []
+            case Late.REPLY:
+                self._progress_at = now
+                return [Count("turn_timeouts", "reply"), *self.apologise("reply_timeout", now), *self._force_end(now)]
+            case Late.FRAME:
+                return self._job_late(self._jobs[0], now)
+            case Late.SEGMENT:
+                return [Count("turn_timeouts", "segment"), *self.apologise("segment_timeout", now)]
+            case Late.FILLER:
+                self.turn.filler_said = True
                 return self.say_prompt("filler", now)
-            return [Count("turn_timeouts", "segment"), *self.apologise("segment_timeout", now)]
-        return []
+
+    def _deadlines(self) -> Deadlines:
+        assert self.turn is not None
+        job = self._jobs[0] if self._jobs else None
+        return Deadlines(self.timeouts, self.turn, job, self._progress_at, self.pacer.playhead_s)
 
     def _force_end(self, now: float) -> MouthOut:
         """The router's last resort: nothing moved, and the apology could not be queued."""
@@ -412,23 +427,8 @@ class Mouth:
         key, job.errors = job.key, job.errors + 1
         abort = AbortStream(key, "late")
         if job.errors <= MAX_JOB_ERRORS and (job.sent == 0 or self.deterministic):
-            return [*out, abort, *self._issue_again(job, frozenset(), now)]
+            return [*out, abort, *self._issue_again(job, frozenset(filter(None, [job.worker])), now)]
         return [*out, abort, *self._give_up(job, now)]
-
-    def _job_deadline(self, job: Job) -> float:
-        """Late is only what the device waits for: not before it runs dry, not before a worker has the job."""
-        if job.placed_at is None:
-            return math.inf
-        if job.last_frame_at is None:
-            due = job.placed_at + self.timeouts.first_frame_s
-        else:
-            due = job.last_frame_at + self.timeouts.next_frame_s
-        return max(due, self.pacer.playhead_s)
-
-    def _thinking_deadline(self, turn: TurnRecord) -> float:
-        if not turn.filler_said:
-            return turn.began_at + FILLER_AFTER_S
-        return turn.began_at + self.timeouts.segment_s
 
     # Within
 
@@ -479,6 +479,7 @@ class Mouth:
             voice=self.voice,
             language=job.segment.language,
             engine=self.engine,
+            window_frames=WINDOW_FRAMES,
             dry_ms=int(dry_s * 1000),
             skip_frames=skip_frames,
         )

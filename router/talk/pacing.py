@@ -6,8 +6,8 @@ After an underrun the grid starts anew, with its lead. Waiting never drops a fra
 
 The grids of all devices lie on common 10 ms steps, so that one wake-up of the router serves many of them.
 
-`FlowControl` is the hard limit beneath it: sent − played ≤ capacity, counted in packets as the device counts, with
-played computed from the schedule. With a lead of 3 to 5 it never binds; it is there for whoever changes the lead.
+Beneath it lies the hard limit, router.talk.flow_control; somebody who speaks (`hold`) and a socket that takes nothing
+(`block`) stop a pacer independently of each other.
 """
 
 from __future__ import annotations
@@ -15,51 +15,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from router.talk.flow_control import FlowControl, FlowControlConfig
+
 GRID_S = 0.01
 """A divisor of every Opus frame duration, so that a grid that begins on a step stays on steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowControlConfig:
-    frame_ms: float = 60.0
-    capacity_frames: int = 40
-    """What the firmware's decode queue holds (main/audio/audio_service.h)."""
-    max_wait_s: float = 5.0
-    """A device that takes nothing for so long counts as slow."""
-
-
-@dataclass(slots=True)
-class TokenBucket:
-    """Tokens on a monotonic clock: `capacity` at most, one more every `interval_s`."""
-
-    capacity: int
-    interval_s: float
-    tokens: float = 0.0
-    _at_s: float = 0.0
-
-    def refill(self, now: float) -> None:
-        if now > self._at_s:
-            self.tokens = min(self.capacity, self.tokens + (now - self._at_s) / self.interval_s)
-            self._at_s = now
-
-    def take(self, now: float) -> bool:
-        """Use one token. False, and nothing used, if there is none."""
-        self.refill(now)
-        # Half a microtoken absorbs rounding: a frame due exactly now must not wait for the next tick.
-        if self.tokens < 1.0 - 5e-7:
-            return False
-        self.tokens -= 1.0
-        return True
-
-    def next_at(self, now: float) -> float:
-        """When a token will be there."""
-        self.refill(now)
-        return now + max(0.0, 1.0 - self.tokens) * self.interval_s
-
-
-def flow_control(config: FlowControlConfig, now: float) -> TokenBucket:
-    """The hard limit as a bucket: full, it lets a whole device queue through; it refills as the device plays."""
-    return TokenBucket(config.capacity_frames, config.frame_ms / 1000.0, config.capacity_frames, now)
 
 
 @dataclass(slots=True)
@@ -74,7 +33,11 @@ class Pacer:
     """When the device will have played everything sent so far."""
     _not_before_s: float = 0.0
     _held: bool = False
-    _bucket: TokenBucket | None = None
+    _started: bool = False
+    _flow: FlowControl = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._flow = FlowControl(self.config)
 
     @property
     def frame_s(self) -> float:
@@ -85,8 +48,9 @@ class Pacer:
         return self._playhead_s
 
     @property
-    def held(self) -> bool:
-        return self._held
+    def slow_at(self) -> float | None:
+        """When the device will count as slow; None while its socket takes what it is sent."""
+        return self._flow.slow_at
 
     def start(self, now: float, not_before: float) -> None:
         """A new reply: nothing leaves before `not_before` (the device needs a moment after `tts start`)."""
@@ -95,7 +59,7 @@ class Pacer:
         self._playhead_s = 0.0
         self._not_before_s = not_before
         self._held = False
-        self._bucket = flow_control(self.config, now)
+        self._started = True
 
     def hold(self) -> None:
         """Send nothing until `resume`: somebody may have begun to speak."""
@@ -104,22 +68,23 @@ class Pacer:
     def resume(self) -> None:
         self._held = False
 
-    def may_send(self, now: float) -> bool:
-        if self._held or now < self._not_before_s or self._bucket is None:
-            return False
-        ahead = now + self.lead_frames * self.frame_s
-        # 1e-6: the timer may fire a rounding error early; the grid is absolute, so nothing drifts.
-        return self._playhead_s < ahead - self.frame_s + 1e-6 and self._bucket_allows(now)
+    def block(self, now: float) -> None:
+        """The device's socket takes nothing: send nothing until `unblock`, whoever speaks and whatever begins."""
+        self._flow.block(now)
 
-    def _bucket_allows(self, now: float) -> bool:
-        assert self._bucket is not None
-        self._bucket.refill(now)
-        return self._bucket.tokens >= 1.0 - 5e-7
+    def unblock(self) -> None:
+        self._flow.unblock()
+
+    def may_send(self, now: float) -> bool:
+        if self._held or now < self._not_before_s or not self._started:
+            return False
+        ahead_s = (self.lead_frames - 1) * self.config.frame_ms / 1000.0
+        # 1e-6: the timer may fire a rounding error early; the grid is absolute, so nothing drifts.
+        return self._playhead_s < now + ahead_s + 1e-6 and self._flow.allows(now)
 
     def sent(self, now: float) -> None:
         """One frame has left."""
-        assert self._bucket is not None
-        self._bucket.take(now)
+        self._flow.sent(now)
         if self._playhead_s < now:
             self.underruns += self.sent_frames > 0
             self._playhead_s = now - now % GRID_S
@@ -127,11 +92,14 @@ class Pacer:
         self.sent_frames += 1
 
     def next_due(self, now: float) -> float | None:
-        """When the next frame may leave; None while held or not started."""
-        if self._held or self._bucket is None:
+        """When the next frame may leave; None while held, blocked or not started."""
+        if self._held or not self._started:
             return None
-        due = self._playhead_s - (self.lead_frames - 1) * self.frame_s
-        return max(due, self._not_before_s, self._bucket.next_at(now) if not self._bucket_allows(now) else due)
+        token_at = self._flow.next_at(now)
+        if token_at is None:
+            return None
+        due = max(self._playhead_s - (self.lead_frames - 1) * self.config.frame_ms / 1000.0, self._not_before_s)
+        return due if token_at <= now else max(due, token_at)
 
     def unplayed_frames(self, now: float) -> int:
         """Frames that have left but that the device has not played yet."""

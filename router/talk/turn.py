@@ -6,12 +6,16 @@ The record is what is needed to begin a turn again with another worker, to commi
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from router.talk.effects import Effect, StreamKey
 from router.talk.pacing import Pacer
-from shared.link.messages import Input, Segment, TurnOver
+from shared.ids import WorkerId
+from shared.link.messages import Adopt, Input, Segment, TurnOver
+
+MAX_ADOPTED_CHARS: Final = 4096
+"""Of the input: with a reply of 16 KiB the record stays far below what one message may hold."""
 
 
 @dataclass(slots=True)
@@ -27,6 +31,8 @@ class TurnRecord:
     complete: bool = False
     text_bytes: int = 0
     effects: set[int] = field(default_factory=set)
+    resumes: int = 0
+    """How often it was asked again elsewhere."""
     told: bool = False
     """The session worker knows of this turn and must hear how it ended."""
     close_after: bool = False
@@ -60,6 +66,8 @@ class Job:
     display: str
     key: StreamKey | None
     placed_at: float | None = None
+    worker: WorkerId | None = None
+    """Who has it, or had it last."""
     segment: Segment | None = None
     frames: deque[bytes] = field(default_factory=deque)
     received: int = 0
@@ -73,6 +81,15 @@ class Job:
     @property
     def exhausted(self) -> bool:
         return self.finished and not self.frames
+
+
+def adoption(turn: TurnRecord, over: TurnOver) -> Adopt:
+    """What a worker needs to commit a turn that it did not answer itself."""
+    segments = [segment.text for segment in turn.segments]
+    asked = turn.input
+    if len(asked.text) > MAX_ADOPTED_CHARS:
+        asked = replace(asked, text=asked.text[:MAX_ADOPTED_CHARS])
+    return Adopt(asked, over, segments, is_complete=turn.complete and turn.apology is None)
 
 
 def turn_line(turn: TurnRecord, over: TurnOver, pacer: Pacer, now: float) -> dict[str, Any]:

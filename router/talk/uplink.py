@@ -15,6 +15,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+PACKET_BYTES = 120
+"""What a packet takes in memory besides its content."""
+
 
 @dataclass(frozen=True, slots=True)
 class UplinkLimits:
@@ -23,6 +26,7 @@ class UplinkLimits:
     log_ms: float = 65_000.0
     """How much is kept for a replay: the longest utterance twice."""
     log_bytes: int = 2 * 1024 * 1024
+    """PACKET_BYTES for each packet included, so that a log of tiny ones is bounded too."""
     window_ms: float = 4_000.0
     """How much may be on its way to the worker at once."""
 
@@ -67,7 +71,7 @@ class UplinkLog:
     def append(self, packet: bytes, duration_ms: float) -> None:
         """Add a frame at the head. An empty packet of 0 ms marks the end of an utterance."""
         self._end_ms += duration_ms
-        self.size_bytes += len(packet)
+        self.size_bytes += len(packet) + PACKET_BYTES
         self._packets.append((packet, self._end_ms))
 
     def take(self) -> list[bytes]:
@@ -105,7 +109,7 @@ class UplinkLog:
         while self.trim < until:
             packet, end_ms = self._packets.popleft()
             self.trim += 1
-            self.size_bytes -= len(packet)
+            self.size_bytes -= len(packet) + PACKET_BYTES
             self._trim_ms = end_ms
 
     def _ends_at(self, position: int) -> float:

@@ -8,7 +8,9 @@ from typing import Any
 from shared.ids import Role
 from shared.link.messages import (
     Body,
+    Claimed,
     CloseAfter,
+    Committed,
     Effects,
     Emotion,
     Final,
@@ -24,7 +26,9 @@ from shared.link.messages import (
 )
 
 AsrEvent = SpeechStart | SpeechHeld | Partial | SpeechEnd | Final
-SessionEvent = Profile | Segment | Emotion | ReplyEnd | Interrupt | CloseAfter | ToDevice | Effects
+SessionEvent = (
+    Profile | Claimed | Committed | Segment | Emotion | ReplyEnd | Interrupt | CloseAfter | ToDevice | Effects
+)
 
 
 def _named(*bodies: type[Body]) -> Mapping[str, type[Body]]:
@@ -34,7 +38,9 @@ def _named(*bodies: type[Body]) -> Mapping[str, type[Body]]:
 EVENTS: Mapping[Role, Mapping[str, type[Body]]] = {
     Role.ASR: _named(SpeechStart, SpeechHeld, Partial, SpeechEnd, Final),
     Role.TTS: {},
-    Role.SESSION: _named(Profile, Segment, Emotion, ReplyEnd, Interrupt, CloseAfter, ToDevice, Effects),
+    Role.SESSION: _named(
+        Profile, Claimed, Committed, Segment, Emotion, ReplyEnd, Interrupt, CloseAfter, ToDevice, Effects
+    ),
 }
 
 

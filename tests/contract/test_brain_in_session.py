@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.ids import StreamId
 from shared.link.messages import Effects, FromDevice, Input, OpenSession, Profile, TurnOver
-from shared.settings import EngineChoice, SessionSettings, Settings
+from shared.settings import ClusterSettings, EngineChoice, SessionSettings, Settings, StoreSettings
+from shared.store.store import Store
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.session import FakeMcpDevice, FakeRouter
 from workers.session.answering import APOLOGY
@@ -47,53 +50,62 @@ async def llm() -> AsyncIterator[FakeLlm]:
     await server.stop()
 
 
+@dataclass
+class Worlds:
+    """All services of one test; they share one store."""
+
+    directory: Path
+    made: list[World] = field(default_factory=list)
+
+    async def offline(self, **settings: Any) -> World:
+        return await self.make(SessionSettings(**settings))
+
+    async def online(self, llm: FakeLlm, **settings: Any) -> World:
+        options = {"url": llm.base_url, "model_name": "m"}
+        return await self.make(SessionSettings(llm=EngineChoice(name="L", type="openai", options=options), **settings))
+
+    async def scripted(self, **options: Any) -> World:
+        return await self.make(SessionSettings(llm=EngineChoice(name="S", type="scripted", options=options)))
+
+    async def make(self, session: SessionSettings) -> World:
+        settings = Settings(session=session, cluster=ClusterSettings(data_dir=self.directory))
+        world = World(SessionService(settings, clock=lambda: NOON_UTC))
+        await world.service.start()
+        self.made.append(world)
+        return world
+
+
 @pytest.fixture
-async def worlds() -> AsyncIterator[list[World]]:
-    made: list[World] = []
-    yield made
-    for world in made:
+async def worlds(tmp_path: Path) -> AsyncIterator[Worlds]:
+    store = await Store.open(StoreSettings(), tmp_path, migrates=True)
+    await store.close()
+    worlds = Worlds(tmp_path)
+    yield worlds
+    for world in worlds.made:
         await world.service.close()
-    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("session-")] == []
+    left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("session-", "store-"))]
+    assert left == []
 
 
-def offline(worlds: list[World], **settings: Any) -> World:
-    return make(worlds, SessionSettings(**settings))
-
-
-def online(worlds: list[World], llm: FakeLlm, **settings: Any) -> World:
-    options = {"url": llm.base_url, "model_name": "m"}
-    return make(worlds, SessionSettings(llm=EngineChoice(name="L", type="openai", options=options), **settings))
-
-
-def scripted(worlds: list[World], **options: Any) -> World:
-    return make(worlds, SessionSettings(llm=EngineChoice(name="S", type="scripted", options=options)))
-
-
-def make(worlds: list[World], settings: SessionSettings) -> World:
-    service = SessionService(Settings(session=settings), clock=lambda: NOON_UTC)
-    worlds.append(World(service))
-    return worlds[-1]
-
-
-async def test_profile_comes_first(worlds: list[World]) -> None:
+async def test_profile_comes_first(worlds: Worlds) -> None:
     """The router waits for it before it opens the ear."""
-    router = offline(worlds).connect()
+    router = (await worlds.offline()).connect()
     await router.turn(1, "hello")
     assert isinstance(router.events[0], Profile)
     assert len(router.of(Profile)) == 1
 
 
-async def test_the_time_is_told_in_the_configured_zone(worlds: list[World]) -> None:
+async def test_the_time_is_told_in_the_configured_zone(worlds: Worlds) -> None:
     """server.timezone_offset decides, not the machine's zone."""
-    router = offline(worlds, timezone_offset_h=8.0).connect()
+    router = (await worlds.offline(timezone_offset_h=8.0)).connect()
     assert await router.turn(1, "what time is it") == "It is eight o'clock in the evening."
     assert await router.turn(2, "现在几点了") == "现在是晚上八点整。"
     assert router.reply_ends(1)[0].stats["brain"] == "offline"
 
 
-async def test_offline_conversation(worlds: list[World]) -> None:
+async def test_offline_conversation(worlds: Worlds) -> None:
     """Jokes differ from turn to turn, stories have several segments, what was said can be repeated."""
-    router = offline(worlds).connect()
+    router = (await worlds.offline()).connect()
     assert await router.turn(1, "say that again") == "I have not said anything yet."
     first, second = await router.turn(2, "tell me a joke"), await router.turn(3, "tell me another joke")
     assert first != second
@@ -104,9 +116,9 @@ async def test_offline_conversation(worlds: list[World]) -> None:
     assert "understand" in await router.turn(6, "what is the capital of france")
 
 
-async def test_goodbye_closes_behind_the_reply(worlds: list[World]) -> None:
+async def test_goodbye_closes_behind_the_reply(worlds: Worlds) -> None:
     """goodbye, an exit command and a farewell close; nothing else does."""
-    router = offline(worlds).connect()
+    router = (await worlds.offline()).connect()
     for gen, text, source, closes in (
         (1, "goodbye", "asr", True),
         (2, "退出", "asr", True),
@@ -118,25 +130,25 @@ async def test_goodbye_closes_behind_the_reply(worlds: list[World]) -> None:
         assert router.closes(gen) is closes
 
 
-async def test_wake_word_is_greeted_without_a_model(worlds: list[World], llm: FakeLlm) -> None:
+async def test_wake_word_is_greeted_without_a_model(worlds: Worlds, llm: FakeLlm) -> None:
     """A wake word has a short answer of its own."""
-    router = online(worlds, llm, wakeup_words=("你好小智",)).connect()
+    router = (await worlds.online(llm, wakeup_words=("你好小智",))).connect()
     assert await router.turn(1, "你好小智")
     assert router.segments(1)[0].language == "zh"
     assert llm.requests == []
 
 
-async def test_wake_word_without_greeting_is_an_empty_reply(worlds: list[World]) -> None:
+async def test_wake_word_without_greeting_is_an_empty_reply(worlds: Worlds) -> None:
     """enable_greeting: false answers with nothing but the reply's end."""
-    router = offline(worlds, wakeup_words=("hi",), enable_greeting=False).connect()
+    router = (await worlds.offline(wakeup_words=("hi",), enable_greeting=False)).connect()
     assert await router.turn(1, "hi") == ""
     assert len(router.reply_ends(1)) == 1
 
 
-async def test_volume_through_the_devices_tools(worlds: list[World]) -> None:
+async def test_volume_through_the_devices_tools(worlds: Worlds) -> None:
     """Raised from what the device says it is, once the router has taken note; reading asks no leave."""
     device = FakeMcpDevice(volume=95)
-    router = offline(worlds).connect(mcp=device)
+    router = (await worlds.offline()).connect(mcp=device)
     assert await router.turn(1, "what is the volume") == "The volume is ninety-five percent."
     assert router.of(Effects) == []
     assert await router.turn(2, "turn it up") == "The volume is now one hundred percent."
@@ -146,9 +158,9 @@ async def test_volume_through_the_devices_tools(worlds: list[World]) -> None:
     assert {"type": "stt", "text": "% self_audio_speaker_set_volume"} in router.to_device("stt")
 
 
-async def test_volume_through_old_things(worlds: list[World]) -> None:
+async def test_volume_through_old_things(worlds: Worlds) -> None:
     """A device of the old firmware is commanded by iot messages."""
-    router = offline(worlds).connect()
+    router = (await worlds.offline()).connect()
     method = {"description": "", "parameters": {"volume": {"type": "number"}}}
     router.send(FromDevice({"type": "iot", "descriptors": [{"name": "Speaker", "methods": {"SetVolume": method}}]}))
     router.send(FromDevice({"type": "iot", "states": [{"name": "Speaker", "state": {"volume": 50}}]}))
@@ -158,16 +170,16 @@ async def test_volume_through_old_things(worlds: list[World]) -> None:
     assert await router.turn(2, "what is the volume") == "The volume is sixty percent."
 
 
-async def test_a_device_without_tools_says_so(worlds: list[World]) -> None:
+async def test_a_device_without_tools_says_so(worlds: Worlds) -> None:
     """An honest sentence instead of a claim."""
-    router = offline(worlds).connect()
+    router = (await worlds.offline()).connect()
     assert "does not let me" in await router.turn(1, "louder")
 
 
-async def test_a_model_answers_in_segments(worlds: list[World], llm: FakeLlm) -> None:
+async def test_a_model_answers_in_segments(worlds: Worlds, llm: FakeLlm) -> None:
     """Deltas become segments; the statistics say how long the first word took and who answered."""
     llm.default = Script(tokens=("😂 Sure", ", it is ", "3.", "14. O", "K"))
-    router = online(worlds, llm).connect()
+    router = (await worlds.online(llm)).connect()
     assert await router.turn(1, "what is pi") == "Sure,|it is 3.14.|OK"
     stats = router.reply_ends(1)[0].stats
     assert stats["brain"] == "llm"
@@ -176,10 +188,10 @@ async def test_a_model_answers_in_segments(worlds: list[World], llm: FakeLlm) ->
     assert llm.requests[0]["messages"][0]["content"].endswith("Current time: 2026-11-24 20:00 Tuesday")
 
 
-async def test_the_next_request_tells_what_was_heard(worlds: list[World], llm: FakeLlm) -> None:
+async def test_the_next_request_tells_what_was_heard(worlds: Worlds, llm: FakeLlm) -> None:
     """An interrupted answer is told as far as it was heard."""
     llm.default = Script(tokens=("First sentence. ", "Second sentence here. "), fault="hang_midstream")
-    router = online(worlds, llm).connect()
+    router = (await worlds.online(llm)).connect()
     router.ask(1, "question one")
     await router.until(lambda: len(router.segments(1)) == 2)
     router.over(1, "interrupted", played=1, part=0.8)
@@ -195,10 +207,10 @@ async def test_the_next_request_tells_what_was_heard(worlds: list[World], llm: F
     assert router.reply_ends(1) == []
 
 
-async def test_turn_over_cancels_at_once(worlds: list[World], llm: FakeLlm) -> None:
+async def test_turn_over_cancels_at_once(worlds: Worlds, llm: FakeLlm) -> None:
     """The upstream request ends with the turn, before its first word as well; nothing more is said."""
     llm.default = Script(fault="hang")
-    router = online(worlds, llm).connect()
+    router = (await worlds.online(llm)).connect()
     router.ask(1, "hello")
     await asyncio.wait_for(llm.asked.wait(), 5)
     router.over(1, "interrupted", played=0)
@@ -217,10 +229,10 @@ async def test_turn_over_cancels_at_once(worlds: list[World], llm: FakeLlm) -> N
         Script(fault="hang"),
     ],
 )
-async def test_a_failing_model_is_never_silence(worlds: list[World], llm: FakeLlm, script: Script) -> None:
+async def test_a_failing_model_is_never_silence(worlds: Worlds, llm: FakeLlm, script: Script) -> None:
     """The offline brain answers what it knows, else there is an apology in the person's language; one end each."""
     llm.default = script
-    router = online(worlds, llm, llm_first_token_timeout_s=0.2, system_error_response="抱歉。").connect()
+    router = (await worlds.online(llm, llm_first_token_timeout_s=0.2, system_error_response="抱歉。")).connect()
     assert await router.turn(1, "what time is it") == "It is eight o'clock in the evening."
     assert await router.turn(2, "who won the world cup") == APOLOGY.removeprefix("😔 ").replace(". ", ".|").replace(
         "Sorry, ", "Sorry,|"
@@ -230,20 +242,20 @@ async def test_a_failing_model_is_never_silence(worlds: list[World], llm: FakeLl
     assert router.reply_ends(2)[0].stats["error"].startswith("llm_")
 
 
-async def test_a_cut_answer_keeps_its_whole_sentences(worlds: list[World], llm: FakeLlm) -> None:
+async def test_a_cut_answer_keeps_its_whole_sentences(worlds: Worlds, llm: FakeLlm) -> None:
     """What was complete was said; the half sentence is not, and nothing false is added."""
     llm.default = Script(tokens=("It is safe. ", "But not for"), fault="cut")
-    router = online(worlds, llm).connect()
+    router = (await worlds.online(llm)).connect()
     assert await router.turn(1, "is it safe") == "It is safe."
     llm.default = Script()
     await router.turn(2, "go on")
     assert llm.requests[-1]["messages"][2] == {"role": "assistant", "content": "It is safe."}
 
 
-async def test_a_model_uses_the_devices_tools(worlds: list[World], llm: FakeLlm) -> None:
+async def test_a_model_uses_the_devices_tools(worlds: Worlds, llm: FakeLlm) -> None:
     """Listed tools are offered, called with the router's leave, and their results go back to the model."""
     device = FakeMcpDevice()
-    router = online(worlds, llm).connect(mcp=device)
+    router = (await worlds.online(llm)).connect(mcp=device)
     calls = (("self_audio_speaker_set_volume", '{"volume": 20}'), ("self_get_device_status", ""))
     llm.scripts.extend([Script(tokens=("One moment.",), calls=calls), Script(tokens=("Done.",))])
     assert await router.turn(1, "quieter and tell me") == "One moment.|Done."
@@ -270,31 +282,44 @@ async def test_a_model_uses_the_devices_tools(worlds: list[World], llm: FakeLlm)
     ],
 )
 async def test_a_bad_call_is_told_and_the_turn_goes_on(
-    worlds: list[World], llm: FakeLlm, call: tuple[str, str], told: str
+    worlds: Worlds, llm: FakeLlm, call: tuple[str, str], told: str
 ) -> None:
     """Bad arguments, unknown and forbidden tools are answered in words; the model speaks on."""
     device = FakeMcpDevice()
-    router = online(worlds, llm).connect(mcp=device)
+    router = (await worlds.online(llm)).connect(mcp=device)
     llm.scripts.extend([Script(tokens=(), calls=(call,)), Script(tokens=("I could not.",))])
     assert await router.turn(1, "do it") == "I could not."
     assert told in llm.requests[1]["messages"][-1]["content"]
     assert "self.reboot" not in device.calls()
 
 
-async def test_tool_rounds_are_bounded(worlds: list[World], llm: FakeLlm) -> None:
+async def test_nointent_offers_no_tools(worlds: Worlds, llm: FakeLlm) -> None:
+    """The model only talks; one that calls a tool all the same runs nothing. The device's own commands still work."""
+    device = FakeMcpDevice(volume=40)
+    router = (await worlds.online(llm, intent="nointent")).connect(mcp=device)
+    call = ("self_audio_speaker_set_volume", '{"volume": 20}')
+    llm.scripts.extend([Script(tokens=("Just talk.",)), Script(tokens=("Done.",), calls=(call,)), Script(status=401)])
+    assert await router.turn(1, "quieter please") == "Just talk."
+    assert await router.turn(2, "quieter please") == "Done."
+    assert ["tools" in request for request in llm.requests] == [False, False]
+    assert device.calls() == [] and device.volume == 40
+    assert await router.turn(3, "turn it up") == "The volume is now fifty percent."
+
+
+async def test_tool_rounds_are_bounded(worlds: Worlds, llm: FakeLlm) -> None:
     """A model that calls tools for ever must answer without them in the end."""
     llm.default = Script(tokens=("Hm.",), calls=(("self_get_device_status", "{}"),))
-    router = online(worlds, llm).connect(mcp=FakeMcpDevice())
+    router = (await worlds.online(llm)).connect(mcp=FakeMcpDevice())
     await router.turn(1, "go")
     assert len(llm.requests) == 6
     assert ["tools" in request for request in llm.requests] == [True] * 5 + [False]
     assert len(router.reply_ends(1)) == 1
 
 
-async def test_a_dead_turns_tool_reaches_nobody(worlds: list[World], llm: FakeLlm) -> None:
+async def test_a_dead_turns_tool_reaches_nobody(worlds: Worlds, llm: FakeLlm) -> None:
     """A tool that returns after its turn is over starts no request and says nothing in the next turn."""
     device = FakeMcpDevice(silent=True)
-    router = online(worlds, llm).connect(mcp=device)
+    router = (await worlds.online(llm)).connect(mcp=device)
     llm.scripts.extend([Script(tokens=(), calls=(("self_get_device_status", "{}"),)), Script(tokens=("New.",))])
     router.ask(1, "go")
     await asyncio.wait_for(device.called.wait(), 5)
@@ -306,9 +331,9 @@ async def test_a_dead_turns_tool_reaches_nobody(worlds: list[World], llm: FakeLl
     assert [message["role"] for message in llm.requests[1]["messages"]] == ["system", "user"]
 
 
-async def test_farewell_uses_the_end_prompt(worlds: list[World], llm: FakeLlm) -> None:
+async def test_farewell_uses_the_end_prompt(worlds: Worlds, llm: FakeLlm) -> None:
     """The model says goodbye by the prompt; if it cannot, there is a goodbye all the same, and it closes."""
-    router = online(worlds, llm).connect()
+    router = (await worlds.online(llm)).connect()
     llm.scripts.extend([Script(tokens=("Farewell, friend.",)), Script(status=401)])
     assert await router.turn(1, "Say goodbye warmly.", "farewell") == "Farewell,|friend."
     assert await router.turn(2, "Say goodbye warmly.", "farewell")
@@ -316,9 +341,9 @@ async def test_farewell_uses_the_end_prompt(worlds: list[World], llm: FakeLlm) -
     assert router.closes(2)
 
 
-async def test_a_dialogue_goes_on_after_a_reconnection(worlds: list[World], llm: FakeLlm) -> None:
+async def test_a_dialogue_goes_on_after_a_reconnection(worlds: Worlds, llm: FakeLlm) -> None:
     """The device's next connection remembers, another device's does not."""
-    world = online(worlds, llm)
+    world = await worlds.online(llm)
     first = world.connect("a")
     await first.turn(1, "my name is Ada")
     first.end()
@@ -329,9 +354,9 @@ async def test_a_dialogue_goes_on_after_a_reconnection(worlds: list[World], llm:
     assert first.ends == ["done"]
 
 
-async def test_a_second_session_of_a_device_takes_over(worlds: list[World], llm: FakeLlm) -> None:
+async def test_a_second_session_of_a_device_takes_over(worlds: Worlds, llm: FakeLlm) -> None:
     """The first one ends with its running turn, exactly once; the second one has the dialogue."""
-    world = online(worlds, llm)
+    world = await worlds.online(llm)
     first = world.connect("a")
     await first.turn(1, "my name is Ada")
     llm.asked.clear()
@@ -346,15 +371,15 @@ async def test_a_second_session_of_a_device_takes_over(worlds: list[World], llm:
     assert told[:2] == ["my name is Ada", "Hello there."]
 
 
-async def test_a_resumed_turn_is_asked_again(worlds: list[World]) -> None:
+async def test_a_resumed_turn_is_asked_again(worlds: Worlds) -> None:
     """A worker died in this turn before anything of it was heard."""
-    router = scripted(worlds, reply="You said: {text}.").connect(resume=Input(7, "hello", "asr"))
+    router = (await worlds.scripted(reply="You said: {text}.")).connect(resume=Input(7, "hello", "asr"))
     assert await router.reply(7) == "You said: hello."
 
 
-async def test_end_finishes_what_came_before(worlds: list[World]) -> None:
+async def test_end_finishes_what_came_before(worlds: Worlds) -> None:
     """END is handled in order, commits, and is answered by one DONE even with a turn running."""
-    router = scripted(worlds, reply="Hi.", first_token_ms=60_000).connect()
+    router = (await worlds.scripted(reply="Hi.", first_token_ms=60_000)).connect()
     router.ask(1, "hello")
     await asyncio.sleep(0)
     router.end()
@@ -363,9 +388,9 @@ async def test_end_finishes_what_came_before(worlds: list[World]) -> None:
     assert router.reply_ends(1) == []
 
 
-async def test_abort_frees_everything(worlds: list[World]) -> None:
+async def test_abort_frees_everything(worlds: Worlds) -> None:
     """The runtime has answered already: nothing more is sent."""
-    world = scripted(worlds, first_token_ms=60_000)
+    world = await worlds.scripted(first_token_ms=60_000)
     router = world.connect()
     router.ask(1, "hello")
     await asyncio.sleep(0)
@@ -375,9 +400,9 @@ async def test_abort_frees_everything(worlds: list[World]) -> None:
     assert router.ends == []
 
 
-async def test_malformed_events_are_survived(worlds: list[World]) -> None:
+async def test_malformed_events_are_survived(worlds: Worlds) -> None:
     """Unknown names, missing keys and wrong types change nothing."""
-    router = offline(worlds).connect()
+    router = (await worlds.offline()).connect()
     for body in ({}, {"name": "input"}, {"name": "input", "gen": "x"}, {"name": "turn_over"}, {"name": "new_thing"}):
         router._deliver(body)
     router.send(FromDevice({"type": "mcp", "payload": "no object"}))
@@ -385,9 +410,9 @@ async def test_malformed_events_are_survived(worlds: list[World]) -> None:
     assert router.ends == []
 
 
-async def test_a_flood_of_events_fails_one_session(worlds: list[World]) -> None:
+async def test_a_flood_of_events_fails_one_session(worlds: Worlds) -> None:
     """An inbox is bounded; other sessions go on."""
-    world = offline(worlds)
+    world = await worlds.offline()
     flooded, other = world.connect("a"), world.connect("b")
     for gen in range(400):
         flooded._deliver(TurnOver(gen, "complete", "", 0).to_map())
@@ -395,9 +420,9 @@ async def test_a_flood_of_events_fails_one_session(worlds: list[World]) -> None:
     assert await other.turn(1, "hello")
 
 
-async def test_scripted_sessions_hear_only_their_own(worlds: list[World]) -> None:
+async def test_scripted_sessions_hear_only_their_own(worlds: Worlds) -> None:
     """Fifty sessions at once, each gets its own marker."""
-    world = scripted(worlds, reply="{session} says {text} to {device}.", token_ms=1)
+    world = await worlds.scripted(reply="{session} says {text} to {device}.", token_ms=1)
     routers = [world.connect(f"d{n}") for n in range(50)]
     said = await asyncio.gather(*(router.turn(1, f"w{n}") for n, router in enumerate(routers)))
     assert list(said) == [f"s{n + 1} says w{n} to d{n}." for n in range(50)]

@@ -34,11 +34,15 @@ from router.talk.prompts import Prompt
 from router.talk.session_stream import Caller
 from shared.ids import Role
 from shared.link.messages import (
+    Adopt,
     AsrCredit,
     Body,
+    Claimed,
+    Committed,
     Emotion,
     Final,
     Input,
+    OpenSession,
     Partial,
     Profile,
     ReplyEnd,
@@ -84,6 +88,16 @@ class World:
     aborts: int = 0
     gens_begun: list[int] = field(default_factory=list)
     gens_over: list[int] = field(default_factory=list)
+    """Turns that a worker was told the end of, each once."""
+    auto_commit: bool = True
+    """Session workers have a turn in the store as soon as they are told its end."""
+    knows: dict[StreamKey, set[int]] = field(default_factory=dict)
+    """Which turns each session stream was asked."""
+    unwritten: list[tuple[StreamKey, int]] = field(default_factory=list)
+    """Turns that are over and not in the store yet, by who was told so."""
+    written: set[int] = field(default_factory=set)
+    adopted: list[Adopt] = field(default_factory=list)
+    ended: set[StreamKey] = field(default_factory=set)
     credited: int = 0
 
     def __post_init__(self) -> None:
@@ -100,7 +114,19 @@ class World:
             if key in self.open:
                 for effect in self.conversation.opened(key, f"worker-{key.role}", self.now, deterministic=True):
                     self._apply(effect)
+        return self.commit() if self.auto_commit and self.unwritten else self
+
+    def commit(self) -> World:
+        """The session workers that live write what they were told."""
+        waiting, self.unwritten = self.unwritten, []
+        for key, gen in waiting:
+            if key in self.open:
+                self.written.add(gen)
+                self.do(self.conversation.stream_event(key, Committed(gen).to_map(), self.now))
         return self
+
+    def claims(self, epoch: int) -> World:
+        return self.event(Role.SESSION, Claimed(epoch))
 
     def say(self, message: wire.Message) -> World:
         if isinstance(message, wire.AbortReply):
@@ -227,6 +253,8 @@ class World:
                 self.ever.add(key)
                 self.open[key] = effect
                 self._to_open.append(key)
+                if isinstance(effect.body, OpenSession):
+                    self.knows[key] = {effect.body.resume.gen} if effect.body.resume else set()
                 jobs = [one for one in self.open if one.role == Role.TTS]
                 assert len(jobs) <= 2, "more than two tts jobs"
             case StreamAudio(key, packet):
@@ -239,6 +267,7 @@ class World:
                 self.credited += 1
             case EndStream(key):
                 assert key in self.open, "END on a stream that is over"
+                self.ended.add(key)
             case AbortStream(key):
                 assert key in self.open, "ABORT on a stream that is over"
                 del self.open[key]
@@ -269,7 +298,18 @@ class World:
     def _told(self, key: StreamKey, body: Body) -> None:
         assert key in self.open, "an event on a stream that is over"
         self.told.append(body)
-        if isinstance(body, Input):
-            self.gens_begun.append(body.gen)
-        if isinstance(body, TurnOver):
-            self.gens_over.append(body.gen)
+        match body:
+            case Input(gen):
+                self.gens_begun.append(gen)
+                self.knows[key].add(gen)
+            case TurnOver(gen):
+                assert gen in self.knows[key], "the end of a turn that this worker was never asked"
+                assert gen not in self.gens_over, "a turn is over twice"
+                self.gens_over.append(gen)
+                self.unwritten.append((key, gen))
+            case Adopt(over=TurnOver(gen)):
+                assert gen not in self.knows[key], "the record of a turn that this worker was asked itself"
+                if gen not in self.gens_over:
+                    self.gens_over.append(gen)
+                self.adopted.append(body)
+                self.unwritten.append((key, gen))

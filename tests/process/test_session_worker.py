@@ -18,7 +18,8 @@ from shared.ids import Role, WorkerId
 from shared.link.envelope import Head, Kind, unpack_map
 from shared.link.messages import Body, EffectsOk, FromDevice, Input, OpenSession, TurnOver
 from shared.link.sockets import make_context
-from shared.settings import router_endpoint
+from shared.settings import StoreSettings, router_endpoint
+from shared.store.store import Store
 from tests.conftest import ClusterPorts
 from tests.fakes.canary import blocked_lines
 from tests.fakes.link_rig import BareRouter, Inbox
@@ -150,6 +151,7 @@ async def rig(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts, llm: F
 async def start(run_dir: Path, data_dir: Path, ports: ClusterPorts, config: str) -> asyncio.subprocess.Process:
     """The process logs to worker.log in its data directory."""
     (data_dir / ".config.yaml").write_text(config)
+    await (await Store.open(StoreSettings(), data_dir, migrates=True)).close()
     environment = os.environ | ports.environment()
     environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
     environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -24,9 +24,10 @@ from workers.session import metrics
 from workers.session.brain.base import Brain, Called, Leave, Output, Pause, Question, Say
 from workers.session.brain.offline import OfflineBrain
 from workers.session.dialogue import Dialogue
+from workers.session.keeper import Keeper
 from workers.session.language import Tongue
+from workers.session.recent import RecentDialogues
 from workers.session.routing import Plan, Route, Routing
-from workers.session.store import DialogueStore
 from workers.session.tools import TurnTools
 from workers.session.turn import Effects, Turns
 
@@ -44,7 +45,13 @@ class Parts:
     offline: OfflineBrain
     brain: Brain
     """The configured one; the offline brain if none is."""
-    store: DialogueStore
+    keeper: Keeper
+    recent: RecentDialogues
+
+    @staticmethod
+    def now() -> float:
+        """Seconds of the loop's clock."""
+        return asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True)
@@ -68,10 +75,9 @@ class Answer:
 
     async def run(self) -> None:
         """The root of a turn's task. Only a cancellation comes out of it."""
-        self._began = self._now()
+        self._began = self.parts.now()
         plan = self.parts.routing.plan(self.event)
         self._close = plan.close
-        self.dialogue.begin(self.event.gen, self.event.text, is_prompt=plan.route is not Route.BRAIN)
         failure: Exception | None = None
         try:
             await self._follow(plan)
@@ -189,7 +195,4 @@ class Answer:
         return stats
 
     def _ms(self) -> float:
-        return round((self._now() - self._began) * 1000, 1)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return round((self.parts.now() - self._began) * 1000, 1)

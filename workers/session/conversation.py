@@ -1,10 +1,14 @@
 """The actor of one session: it takes the router's events one by one, and sends what the turn core says.
 
 Rules
-- Events are handled in order by one task. The reply of a turn is worked on by a second one, which is cancelled the
-  moment its turn is over. Both run on one loop and the core drops what is stale, so nothing of a dead turn is said.
-- At the end of the stream the dialogue goes back to the store, then the stream is done.
-- A session of the same device that begins later takes the dialogue over; this one ends.
+- Events are handled in the order in which they come, each at once: an idle session has no task. The reply of a turn is
+  worked on by a task, which is cancelled the moment its turn is over; the core drops what is stale, so nothing of a
+  dead turn is said.
+- The first events wait a moment for the device's dialogue to come from the store, but not longer: then the session goes
+  on with what this process knows, and what the store says is put before it when it comes.
+- A turn is committed when the router says that it is over. One that the router never ended is not: it has the record,
+  and another worker is told.
+- A newer session of the same device, here or elsewhere, ends this one: ERROR{superseded}.
 """
 
 from __future__ import annotations
@@ -17,13 +21,30 @@ from typing import Any, Final
 import structlog
 
 from shared.errors import WorkerProtocolError
-from shared.link.messages import Effects, EffectsOk, FromDevice, Input, OpenSession, Profile, ToDevice, TurnOver
+from shared.link.messages import (
+    Adopt,
+    Claimed,
+    Committed,
+    Effects,
+    EffectsOk,
+    FromDevice,
+    Input,
+    OpenSession,
+    Profile,
+    ToDevice,
+    TurnOver,
+)
+from shared.store.model import Commit as StoreCommit
+from shared.store.model import DeviceFacts
 from shared.worker.service import Stream
 from workers.session import metrics
 from workers.session.answering import Answer, Parts
-from workers.session.dialogue import Dialogue
+from workers.session.dialogue import Dialogue, PastTurn, heard_text
+from workers.session.holding import Holding
 from workers.session.language import Tongue, tongue_of
 from workers.session.mcp import DeviceMcp
+from workers.session.records import things_of, tool_records
+from workers.session.routing import Route
 from workers.session.tools import DeviceTools, TurnTools
 from workers.session.turn import Ask, Cancel, Commit, Turns
 from workers.session.turn import Effects as TurnEffects
@@ -31,10 +52,37 @@ from workers.session.turn import Effects as TurnEffects
 log = structlog.get_logger(__name__)
 
 INBOX_EVENTS: Final = 256
+STORE_WAIT_S: Final = 0.25
+"""How long the first turn may wait for the store."""
+
+COMMIT_WAIT_S: Final = 2.0
+"""How long DONE waits for the last commit."""
+
+_STREAMS: Final = 100_000
+_IDS_PER_STREAM: Final = 20_000
+"""A device's late answer to an earlier worker must answer nobody: each stream has request ids of its own (int32)."""
 
 
 class Conversation:
     """A Job of shared.worker.service: one stream of the session pool."""
+
+    __slots__ = (
+        "_acknowledged",
+        "_answers",
+        "_dialogue",
+        "_early",
+        "_ending",
+        "_holding",
+        "_on_gone",
+        "_over",
+        "_parts",
+        "_stream",
+        "_timer",
+        "_tongue",
+        "_tools",
+        "_turns",
+        "_who",
+    )
 
     def __init__(
         self,
@@ -45,34 +93,67 @@ class Conversation:
         predecessor: Conversation | None = None,
     ) -> None:
         """`predecessor`: the device's session before this one, if it has not ended yet."""
-        self.device = who.device
         self._stream = stream
         self._who = who
         self._parts = parts
         self._on_gone = on_gone
-        self._owner = f"{who.session}/{stream.id}"
         self._turns = Turns(shows_emotion=who.features.get("emoji") is not False)
-        client = DeviceMcp(parts.settings.tool_call_timeout_s, parts.settings.vision_url)
-        self._tools = DeviceTools(client, self._to_device)
-        self._dialogue = Dialogue(parts.settings.history_messages)
+        client = DeviceMcp(
+            parts.settings.tool_call_timeout_s, parts.settings.vision_url, stream.id % _STREAMS * _IDS_PER_STREAM
+        )
+        self._tools = DeviceTools(client, self)
+        known = parts.recent.take(who.device, parts.now())
+        if predecessor is not None:
+            known = predecessor.dialogue
+        self._dialogue = Dialogue(parts.settings.history_messages, who.session, known)
         self._tongue: Tongue = tongue_of(parts.settings.prompt)
-        self._answers: set[asyncio.Task[None]] = set()
-        self._acknowledged: dict[tuple[int, int], asyncio.Future[None]] = {}
-        self._inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(INBOX_EVENTS)
-        self._log = log.bind(session=who.session, device=who.device)
-        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
-            Input.name: self._on_input,
-            TurnOver.name: self._on_turn_over,
-            FromDevice.name: self._on_from_device,
-            EffectsOk.name: self._on_effects_ok,
-        }
-        stream.event(Profile())
-        self._task = asyncio.create_task(self._live(predecessor), name=f"session-{who.session}")
+        self._answers: tuple[asyncio.Task[None], ...] = ()
+        self._acknowledged: dict[tuple[int, int], asyncio.Future[None]] | None = None
+        self._early: list[dict[str, Any] | None] | None = []
+        """What came before the dialogue did, END as None; None = the session is under way."""
+        self._ending: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(STORE_WAIT_S, self._on_late)
+        profile = Profile()
+        stream.event(profile)
+        if not who.epoch:
+            self._list_tools()
+        self._holding = Holding(parts.keeper, who.device, self)
+        self._holding.tell(DeviceFacts(features=who.features, profile=profile.to_map()))
+        inherited = [] if predecessor is None else predecessor._holding.take_unclaimed()
+        ended = None if predecessor is None else predecessor.ended
+        self._holding.begin(f"session-{who.session}-claim", who.epoch, inherited, ended)
 
     def __repr__(self) -> str:
         return f"Conversation({self._who.session!r}, {self._turns!r})"
 
+    @property
+    def device(self) -> str:
+        return self._who.device
+
+    @property
+    def session(self) -> str:
+        return self._who.session
+
+    @property
+    def dialogue(self) -> Dialogue:
+        return self._dialogue
+
+    @property
+    def epoch(self) -> int:
+        """Under which it has claimed the device; 0 = not yet."""
+        return self._holding.epoch
+
+    @property
+    def _log(self) -> Any:
+        return log.bind(session=self._who.session, device=self._who.device)
+
     # shared.worker.service.Job
+
+    def reconfigure(self, parts: Parts) -> None:
+        """A turn that is under way ends with what it began with."""
+        self._parts = parts
+        self._tools.client.call_timeout_s = parts.settings.tool_call_timeout_s
 
     def on_audio(self, packet: bytes) -> None:
         """A session takes no audio."""
@@ -81,76 +162,128 @@ class Conversation:
         """A session sends no audio."""
 
     def on_event(self, body: dict[str, Any]) -> None:
-        if self._inbox.full():
+        if self._ending is not None:
+            return
+        if self._early is None:
+            self._handle(body)
+        elif len(self._early) >= INBOX_EVENTS:
             metrics.INBOX_OVERFLOWS.inc()
             self._stream.error("overloaded", retryable=True)
-            self._drop_inbox()
+            self._finish()
         else:
-            self._inbox.put_nowait(body)
+            self._early.append(body)
 
     def on_end(self) -> None:
         """Everything that came before is handled first."""
-        if self._inbox.full():
-            self._drop_inbox()
+        if self._early is None or self._ending is not None:
+            self._finish()
         else:
-            self._inbox.put_nowait(None)
+            self._early.append(None)
 
     def on_abort(self, reason: str) -> None:
-        self.on_end()
+        """The stream is closed already."""
+        self._finish()
 
     def supersede(self) -> None:
         """Another session of the device has begun."""
-        self._stream.error("superseded")
-        self.on_end()
+        if self._stream.is_open:
+            self._stream.error("superseded")
+        self._finish()
 
     async def ended(self) -> None:
-        """Wait until everything this conversation owns has ended."""
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Wait until everything this conversation owns has ended. It has been told to."""
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._over)
 
-    def _drop_inbox(self) -> None:
-        while not self._inbox.empty():
-            self._inbox.get_nowait()
-        self._inbox.put_nowait(None)
+    # What its device's holding tells
 
-    # the actor
+    def on_claimed(self, epoch: int, facts: DeviceFacts) -> None:
+        self._stream.event(Claimed(epoch))
+        if self._who.epoch and facts.tools:
+            self._tools.restore(facts.tools, things_of(facts.tools))
 
-    async def _live(self, predecessor: Conversation | None) -> None:
-        failure: Exception | None = None
+    def on_restored(self, past: list[PastTurn]) -> None:
+        self._dialogue.restore(past)
+        self._go_on()
+
+    def on_superseded(self) -> None:
+        metrics.SUPERSEDED.inc()
+        self.supersede()
+
+    def on_lost(self, epoch: int) -> None:
+        """Somebody else has claimed the device under `epoch`."""
+        self._holding.on_lost(epoch)
+
+    def on_committed(self, commit: StoreCommit) -> None:
+        for turn in commit.turns:
+            if turn.session == self._who.session:
+                self._stream.event(Committed(turn.gen))
+
+    # Beginning and end
+
+    def _on_late(self) -> None:
+        metrics.STORE_LATE.inc()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The dialogue is here, or is not waited for any longer."""
+        early, self._early = self._early, None
+        self._stop_timer()
+        if early is None or self._ending is not None:
+            return
         try:
-            await self._begin(predecessor)
-            while (body := await self._inbox.get()) is not None:
-                self._handle(body)
-        except Exception as error:
-            failure = error
-        if failure is not None:
-            self._log.error("session_failed", error=type(failure).__name__)
-            self._stream.error("internal", message=type(failure).__name__)
-        await self._end()
+            self._list_tools()
+            if self._who.resume is not None:
+                self._run(self._turns.on_input(self._who.resume))
+            for body in early:
+                if body is None:
+                    self._finish()
+                elif self._ending is None:
+                    self._handle(body)
+        except Exception as error:  # the root of what is done for this session outside of its stream's events
+            self._log.error("session_failed", error=type(error).__name__)
+            self._stream.error("internal", message=type(error).__name__)
+            self._finish()
 
-    async def _begin(self, predecessor: Conversation | None) -> None:
-        if predecessor is not None:
-            await predecessor.ended()
-        self._dialogue = await self._parts.store.take(self.device, self._owner, self._now())
+    def _list_tools(self) -> None:
         if self._who.features.get("mcp"):
             self._tools.start()
-        if self._who.resume is not None:
-            self._run(self._turns.on_input(self._who.resume))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _finish(self) -> None:
+        if self._ending is None:
+            self._early = None
+            self._stop_timer()
+            name = f"session-{self._who.session}-end"
+            self._ending = asyncio.create_task(self._end(), name=name)
 
     async def _end(self) -> None:
-        self._run(self._turns.on_turn_over(TurnOver(self._turns.gen, "interrupted", "end", 0)))
+        self._turns.on_turn_over(TurnOver(self._turns.gen, "interrupted", "end", 0))
+        self._cancel()
         await asyncio.gather(*self._answers, return_exceptions=True)
         self._tools.close()
-        await self._parts.store.give(self.device, self._owner, self._dialogue, self._now())
+        self._parts.recent.keep(self.device, self._dialogue, self._parts.now())
+        await self._holding.end(COMMIT_WAIT_S)
         self._on_gone(self)
         if self._stream.is_open:
             self._stream.done(turns=self._dialogue.turns)
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        self._over.set_result(None)
+
+    # Events
 
     def _handle(self, body: dict[str, Any]) -> None:
         """A malformed event is the router's fault; the conversation goes on."""
-        handler = self._handlers.get(str(body.get("name")))
+        handler = _HANDLERS.get(str(body.get("name")))
         try:
             if handler is not None:
-                handler(body)
+                handler(self, body)
         except WorkerProtocolError as error:
             metrics.BAD_EVENTS.inc()
             self._log.warning("bad_event", code=error.code)
@@ -161,16 +294,25 @@ class Conversation:
     def _on_turn_over(self, body: dict[str, Any]) -> None:
         self._run(self._turns.on_turn_over(TurnOver.from_map(body)))
 
+    def _on_adopt(self, body: dict[str, Any]) -> None:
+        event = Adopt.from_map(body)
+        over = event.over
+        heard = heard_text(event.segments, over.played_segments, over.played_part)
+        self._commit(self._dialogue.adopt(over.gen, event.input.text, heard, is_prompt=self._is_prompt(event.input)))
+
     def _on_from_device(self, body: dict[str, Any]) -> None:
-        self._tools.on_message(FromDevice.from_map(body).message)
+        message = FromDevice.from_map(body).message
+        self._tools.on_message(message)
+        if message.get("type") == "iot" and message.get("descriptors"):
+            self.on_listed()
 
     def _on_effects_ok(self, body: dict[str, Any]) -> None:
         event = EffectsOk.from_map(body)
-        waiter = self._acknowledged.get((event.gen, event.n))
+        waiter = (self._acknowledged or {}).get((event.gen, event.n))
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # what the turn core wants done
+    # What the turn core wants done
 
     def _run(self, effects: TurnEffects) -> None:
         for effect in effects:
@@ -180,19 +322,30 @@ class Conversation:
                 case Cancel():
                     self._cancel()
                 case Commit():
-                    self._dialogue.commit(
-                        effect.gen,
-                        list(effect.segments),
-                        effect.played_segments,
-                        effect.played_part,
-                        is_complete=effect.is_complete,
+                    self._commit(
+                        self._dialogue.commit(
+                            effect.gen,
+                            list(effect.segments),
+                            effect.played_segments,
+                            effect.played_part,
+                            is_complete=effect.is_complete,
+                        )
                     )
                 case _:
                     self._stream.event(effect)
 
+    def _commit(self, turn: PastTurn | None) -> None:
+        if turn is None:
+            return
+        if turn.messages:
+            self._holding.commit(turn)
+        else:
+            self._stream.event(Committed(turn.gen))  # nothing of it is worth keeping
+
     def _answer(self, event: Input) -> None:
         if event.source in ("asr", "text"):
             self._tongue = tongue_of(event.text, event.language, self._tongue)
+        self._dialogue.begin(event.gen, event.text, is_prompt=self._is_prompt(event))
         answer = Answer(
             event=event,
             who=self._who,
@@ -204,8 +357,14 @@ class Conversation:
             emit=self._run,
         )
         task = asyncio.create_task(answer.run(), name=f"session-{self._who.session}-turn-{event.gen}")
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
+        self._answers = (*self._answers, task)
+        task.add_done_callback(self._on_answered)
+
+    def _on_answered(self, task: asyncio.Task[None]) -> None:
+        self._answers = tuple(other for other in self._answers if other is not task)
+
+    def _is_prompt(self, event: Input) -> bool:
+        return self._parts.routing.plan(event).route is not Route.BRAIN
 
     def _cancel(self) -> None:
         for task in self._answers:
@@ -213,6 +372,8 @@ class Conversation:
 
     async def _announce(self, gen: int, n: int) -> None:
         """Tell the router that tool `n` changes something, and wait for its word."""
+        if self._acknowledged is None:
+            self._acknowledged = {}
         waiter = self._acknowledged[gen, n] = asyncio.get_running_loop().create_future()
         self._stream.event(Effects(gen, n))
         try:
@@ -220,8 +381,20 @@ class Conversation:
         finally:
             del self._acknowledged[gen, n]
 
-    def _to_device(self, message: dict[str, Any]) -> None:
+    # What its device's tools need
+
+    def to_device(self, message: dict[str, Any]) -> None:
         self._stream.event(ToDevice(message))
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+    def on_listed(self) -> None:
+        """The device has told what it can do."""
+        self._holding.tell(DeviceFacts(tools=tool_records(*self._tools.describe())))
+
+
+_HANDLERS: Final[dict[str, Callable[[Conversation, dict[str, Any]], None]]] = {
+    Input.name: Conversation._on_input,
+    TurnOver.name: Conversation._on_turn_over,
+    Adopt.name: Conversation._on_adopt,
+    FromDevice.name: Conversation._on_from_device,
+    EffectsOk.name: Conversation._on_effects_ok,
+}

@@ -7,11 +7,14 @@ Rules
   OpenAI-compatible servers refuse the request.
 - Inputs that are our own prompts (a greeting, a farewell) are not told as the person's words.
 - Exchanges are dropped from the oldest, whole, so that the messages never begin with an answer.
+- An exchange that is over is known by its session and generation: what comes twice, from the store or in a record,
+  counts once.
+- Pure.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -77,19 +80,43 @@ class Exchange:
         return messages
 
 
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An exchange that is over, as a model is told of it. Without messages, nothing of it is worth telling."""
+
+    session: str
+    gen: int
+    messages: tuple[Message, ...] = field(repr=False)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return (self.session, self.gen)
+
+
 class Dialogue:
     """The exchanges of one device, oldest first."""
 
-    def __init__(self, most_messages: int) -> None:
+    __slots__ = ("_last_reply", "_most_messages", "_open", "_past", "_session", "turns")
+
+    def __init__(self, most_messages: int, session: str = "", known: Dialogue | None = None) -> None:
+        """`known`: the device's dialogue of an earlier session, which goes on in this one."""
         self._most_messages = most_messages
-        self._exchanges: deque[Exchange] = deque()
+        self._session = session
+        self._past: list[PastTurn] = []
         self._open: Exchange | None = None
+        self._last_reply = ""
         self.turns = 0
-        self.last_reply = ""
-        """What a person means by "say that again": the last reply of which something was heard."""
+        if known is not None:
+            self._past.extend(known._past)
+            self._last_reply, self.turns = known._last_reply, known.turns
 
     def __repr__(self) -> str:
-        return f"Dialogue(exchanges={len(self._exchanges)}, open={self._open is not None}, turns={self.turns})"
+        return f"Dialogue(past={len(self._past)}, open={self._open is not None}, turns={self.turns})"
+
+    @property
+    def last_reply(self) -> str:
+        """What a person means by "say that again": the last reply of which something was heard."""
+        return self._last_reply or next(_replies(self._past), "")
 
     def begin(self, gen: int, text: str, *, is_prompt: bool = False) -> None:
         """A turn begins. One that is still open has not been heard at all."""
@@ -109,33 +136,60 @@ class Dialogue:
 
     def commit(
         self, gen: int, segments: list[str], played_segments: int, played_part: float, *, is_complete: bool
-    ) -> None:
-        """The turn is over: its reply counts as far as it was heard."""
+    ) -> PastTurn | None:
+        """The turn is over: its reply counts as far as it was heard. None if it is not the open one."""
         exchange = self._open
         if exchange is None or exchange.gen != gen:
-            return
+            return None
         self._open = None
         heard = heard_text(segments, played_segments, played_part)
         if not (is_complete and played_segments >= len(segments)):
             exchange.heard = heard
-        self.last_reply = heard or self.last_reply
-        if not exchange.is_prompt or exchange.messages():
-            self._exchanges.append(exchange)
+        self._last_reply = heard or self.last_reply
+        return self._add(PastTurn(self._session, gen, tuple(exchange.messages())))
+
+    def adopt(self, gen: int, asked: str, heard: str, *, is_prompt: bool) -> PastTurn:
+        """A turn that another worker answered, as far as it was heard. One that is known already stays as it was."""
+        turn = PastTurn(self._session, gen, tuple(Exchange(gen, asked, is_prompt, heard=heard).messages()))
+        if all(past.key != turn.key for past in self._past):
+            self.turns += 1
+            self._last_reply = heard or self.last_reply
+            self._add(turn)
+        return turn
+
+    def restore(self, stored: Iterable[PastTurn]) -> None:
+        """What the store knows comes first; of what is here, the turns of this session follow that it does not know."""
+        past = list(stored)
+        keys = {turn.key for turn in past}
+        own = [turn for turn in self._past if turn.session == self._session and turn.key not in keys]
+        is_open = self._open is not None
+        self._past = past + own
         self._trim()
+        self.turns = max(self.turns, len(self._past) + is_open)
 
     def messages(self) -> list[Message]:
         """The exchanges that are over, then the open one's question; neighbouring questions become one."""
-        messages = [message for exchange in self._exchanges for message in exchange.messages()]
+        messages = [message for turn in self._past for message in turn.messages]
         if self._open is not None:
             messages.append(Message("user", self._open.asked))
         return _merged(messages)
 
-    def _trim(self) -> None:
-        while len(self._exchanges) > 1 and self._count() > self._most_messages:
-            self._exchanges.popleft()
+    def _add(self, turn: PastTurn) -> PastTurn:
+        if turn.messages:
+            self._past.append(turn)
+            self._trim()
+        return turn
 
-    def _count(self) -> int:
-        return sum(len(exchange.messages()) for exchange in self._exchanges)
+    def _trim(self) -> None:
+        surplus = sum(len(turn.messages) for turn in self._past) - self._most_messages
+        while len(self._past) > 1 and surplus > 0:
+            surplus -= len(self._past.pop(0).messages)
+
+
+def _replies(past: list[PastTurn]) -> Iterator[str]:
+    """The newest first."""
+    for turn in reversed(past):
+        yield from (message.text for message in reversed(turn.messages) if message.role == "assistant" and message.text)
 
 
 def heard_text(segments: list[str], played_segments: int, played_part: float) -> str:

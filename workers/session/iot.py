@@ -30,6 +30,14 @@ class DeviceThings:
             if isinstance(thing.get("state"), dict) and len(self._states) < MAX_THINGS:
                 self._states.setdefault(thing["name"], {}).update(thing["state"])
 
+    def describe(self) -> dict[str, Any] | None:
+        """All that is known, as JSON values; None = nothing."""
+        return {"methods": self._methods, "states": self._states} if self._methods else None
+
+    def restore(self, described: dict[str, Any]) -> None:
+        self._methods = dict(described.get("methods") or {})
+        self._states = {name: dict(state) for name, state in (described.get("states") or {}).items()}
+
     def state(self, thing: str, prop: str) -> int | None:
         value = self._states.get(thing, {}).get(prop)
         return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
@@ -116,14 +115,15 @@ class DeviceMcp:
 
     call_timeout_s: float
     vision_url: str | None = None
+    _last_id: int = 0
+    """Request ids count on from here."""
     phase: Phase = Phase.OFF
     tools: dict[str, Tool] = field(default_factory=dict)
     """By the device's own name."""
-    _last_id: int = 0
     _last_ticket: int = 0
     _pages: int = 0
     _running: _Request | None = None
-    _waiting: deque[_Request] = field(default_factory=deque)
+    _waiting: list[_Request] = field(default_factory=list)
 
     def start(self, now: float) -> Effects:
         if self.phase is not Phase.OFF:
@@ -133,6 +133,17 @@ class DeviceMcp:
         client = {"name": "xiaozhi-cluster", "version": "1.0.0"}
         params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": vision, "clientInfo": client}
         return self._ask("initialize", params, now)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The tools as JSON values that `restore` understands."""
+        return [_described(tool) for tool in self.tools.values()]
+
+    def restore(self, entries: list[Any]) -> None:
+        """Know the device's tools without asking it: it has told them to another worker of the same connection."""
+        for entry in entries:
+            self._add(entry)
+        if self.tools:
+            self.phase = Phase.READY
 
     def by_function(self, function: str) -> Tool | None:
         return next((tool for tool in self.tools.values() if tool.function == function), None)
@@ -155,7 +166,7 @@ class DeviceMcp:
 
     def forget(self, ticket: int) -> None:
         """Nobody waits for this call any more; one that runs on the device still keeps its place in the line."""
-        self._waiting = deque(request for request in self._waiting if request.ticket != ticket)
+        self._waiting = [request for request in self._waiting if request.ticket != ticket]
         if self._running is not None and self._running.ticket == ticket:
             self._running.ticket = 0
 
@@ -189,13 +200,13 @@ class DeviceMcp:
 
     def _ask(self, method: str, params: dict[str, Any], now: float) -> Effects:
         """Setup goes before what waits."""
-        self._waiting.appendleft(_Request(0, method, params, _SETUP_TIMEOUT_S, now + _SETUP_TIMEOUT_S))
+        self._waiting.insert(0, _Request(0, method, params, _SETUP_TIMEOUT_S, now + _SETUP_TIMEOUT_S))
         return self._next(now)
 
     def _next(self, now: float) -> Effects:
         if self._running is not None or not self._waiting:
             return []
-        request = self._running = self._waiting.popleft()
+        request = self._running = self._waiting.pop(0)
         request.deadline = now + request.timeout_s
         self._last_id += 1
         request.id = self._last_id
@@ -246,13 +257,14 @@ class DeviceMcp:
         if not name or name in USER_ONLY or notes.get("audience") == ["user"]:
             return
         schema = entry.get("inputSchema")
-        self.tools[name] = _tool(
+        tool = _tool(
             name,
             self._function_name(name),
             str(entry.get("description") or ""),
             json.dumps(schema if isinstance(schema, dict) else {"type": "object", "properties": {}}),
             not (notes.get("readOnlyHint") is True or _READS.search(name)),
         )
+        self.tools[tool.name] = tool
 
     def _function_name(self, name: str) -> str:
         base = _NO_FUNCTION_NAME.sub("_", name)[:_MAX_FUNCTION_NAME]
@@ -268,6 +280,11 @@ def _tool(name: str, function: str, description: str, schema: str, changes: bool
     """One object for all devices with the same tool, which is most of them: a tool list is the largest thing an idle
     session holds. So nobody may change its parameters."""
     return Tool(name, function, description, json.loads(schema), changes)
+
+
+def _described(tool: Tool) -> dict[str, Any]:
+    notes = {"readOnlyHint": not tool.changes}
+    return {"name": tool.name, "description": tool.description, "inputSchema": tool.parameters, "annotations": notes}
 
 
 def _error_text(error: object) -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from workers.session import mcp, metrics
 from workers.session.iot import DeviceThings
-from workers.session.mcp import DeviceMcp, Listed, Outcome, Returned, Send, Tool, ToolResult
+from workers.session.mcp import DeviceMcp, Listed, Outcome, Phase, Returned, Send, Tool, ToolResult
 
 EFFECTS_TIMEOUT_S: Final = 2.0
 LISTING_TIMEOUT_S: Final = 1.5
@@ -25,21 +25,54 @@ LISTING_TIMEOUT_S: Final = 1.5
 _CALLS = {outcome: metrics.TOOL_CALLS.labels(outcome.value) for outcome in Outcome}
 
 
+class Line(Protocol):
+    """The way to the device, and who wants to know what it can do."""
+
+    def to_device(self, message: dict[str, Any]) -> None: ...
+
+    def on_listed(self) -> None: ...
+
+
 class DeviceTools:
     """Runs one device's MCP client over its session: messages out, timers, and futures for the results."""
 
-    def __init__(self, client: DeviceMcp, send: Callable[[dict[str, Any]], None]) -> None:
-        self.things = DeviceThings()
+    __slots__ = ("_is_listed", "_line", "_listed", "_listed_by", "_results", "_things", "_timer", "client")
+
+    def __init__(self, client: DeviceMcp, line: Line) -> None:
         self.client = client
-        self.send = send
-        self._listed = asyncio.Event()
+        self._line = line
+        self._things: DeviceThings | None = None
+        self._is_listed = False
+        self._listed: asyncio.Event | None = None
+        """For who waits for that."""
         self._listed_by = 0.0
         self._results: dict[int, asyncio.Future[ToolResult]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def things(self) -> DeviceThings:
+        if self._things is None:
+            self._things = DeviceThings()
+        return self._things
+
     def start(self) -> None:
-        self._listed_by = self._now() + LISTING_TIMEOUT_S
-        self._run(self.client.start(self._now()))
+        """Ask for the device's tools, if they are not known and it was not asked before."""
+        if self.client.phase is Phase.OFF:
+            self._listed_by = self._now() + LISTING_TIMEOUT_S
+            self._run(self.client.start(self._now()))
+
+    def describe(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """MCP tools, and the things of an old device, as JSON values."""
+        return self.client.describe(), None if self._things is None else self._things.describe()
+
+    def restore(self, records: list[Any], things: dict[str, Any] | None) -> None:
+        """What `describe` gave to another worker of the same connection."""
+        self.client.restore(records)
+        if things is not None:
+            self.things.restore(things)
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._line.to_device(message)
 
     def on_message(self, message: dict[str, Any]) -> None:
         """An `mcp` or `iot` message of the device; what is malformed is ignored."""
@@ -50,8 +83,10 @@ class DeviceTools:
 
     async def ready(self) -> None:
         """Wait for the device's tools, if it has not been asked for them too long ago."""
-        if self._listed_by <= self._now() or self._listed.is_set():
+        if self._listed_by <= self._now() or self._is_listed:
             return
+        if self._listed is None:
+            self._listed = asyncio.Event()
         try:
             async with asyncio.timeout_at(self._listed_by):
                 await self._listed.wait()
@@ -85,10 +120,17 @@ class DeviceTools:
                 case Send(payload):
                     self.send({"type": "mcp", "payload": payload})
                 case Listed():
-                    self._listed.set()
+                    self._on_listed()
                 case Returned(ticket, result):
                     self._return(ticket, result)
         self._set_timer()
+
+    def _on_listed(self) -> None:
+        self._is_listed = True
+        if self._listed is not None:
+            self._listed.set()
+            self._listed = None
+        self._line.on_listed()
 
     def _return(self, ticket: int, result: ToolResult) -> None:
         future = self._results.pop(ticket, None)

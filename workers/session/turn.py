@@ -89,6 +89,19 @@ Effects = list[Effect]
 class Turns:
     """The turns of one session, one after the other."""
 
+    __slots__ = (
+        "_bytes",
+        "_has_face",
+        "_has_failed",
+        "_hint",
+        "_segments",
+        "_shows_emotion",
+        "_tongue",
+        "_voice",
+        "gen",
+        "state",
+    )
+
     def __init__(self, *, shows_emotion: bool = True) -> None:
         self.gen = -1
         self.state = State.OVER
@@ -123,7 +136,8 @@ class Turns:
             return []
         delta = self._bounded(delta)
         effects = self._show(first_face(delta) if delta else None)
-        return effects + self._say(self._segmenter.feed(self._plain.feed(delta)))
+        plain, segmenter = self._speech()
+        return effects + self._say(segmenter.feed(plain.feed(delta)))
 
     def is_full(self, gen: int) -> bool:
         """The reply has reached its bound: more text is not needed."""
@@ -165,8 +179,7 @@ class Turns:
 
     def _reset(self) -> None:
         """Nothing of a reply has been said. A face that has left stays."""
-        self._plain = SpeechText()
-        self._segmenter = Segmenter()
+        self._voice: tuple[SpeechText, Segmenter] | None = None
         self._segments: list[str] = []
         self._bytes = 0
         self._has_failed = False
@@ -193,8 +206,16 @@ class Turns:
         return effects
 
     def _flush(self) -> Effects:
-        rest = self._segmenter.feed(self._plain.finish()) + self._segmenter.finish()
-        return self._say(rest)
+        if self._voice is None:
+            return []
+        plain, segmenter = self._voice
+        return self._say(segmenter.feed(plain.finish()) + segmenter.finish())
+
+    def _speech(self) -> tuple[SpeechText, Segmenter]:
+        """Made when there is something to say: a session is silent most of the time."""
+        if self._voice is None:
+            self._voice = SpeechText(), Segmenter()
+        return self._voice
 
     def _end(self, close: bool, stats: dict[str, Any]) -> Effects:
         self._go(Event.END)
@@ -208,4 +229,5 @@ class Turns:
         is_complete = self.state is State.ENDED and not self._has_failed
         self._go(Event.TURN_OVER)
         commit = Commit(self.gen, tuple(self._segments), event.played_segments, event.played_part, is_complete)
+        self._reset()
         return [*effects, commit]

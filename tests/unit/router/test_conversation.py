@@ -347,6 +347,55 @@ def test_no_tts_worker_is_said_to_be_busy() -> None:
     assert world.texts() == ["busy en"]
 
 
+def test_without_a_tts_worker_a_reply_does_not_end_in_silence() -> None:
+    """The rest of it would wait in vain as well, segment by segment: say so at the first."""
+    world = listening().hears("hi").replies("One.", "Two.", "Three.")
+    world.speaks(3)
+    world.lose(world.key(Role.TTS), "no_worker", retryable=False).advance(4.0)
+    assert world.texts() == ["One.", "busy en"] and world.stops == 1
+
+
+def test_a_late_segment_is_spoken_by_another_worker() -> None:
+    """Who has it may hang, and is not yet known to."""
+    world = listening().hears("hi").replies("One.").advance(3.1)
+    again = world.open[world.key(Role.TTS)]
+    assert "worker-tts" in again.exclude and world.counts["turn_timeouts"] == 1
+
+
+def test_a_final_that_is_late_is_asked_of_another_worker() -> None:
+    """Who has the utterance may hang, and is not yet known to: it is heard again elsewhere, and answered once."""
+    world = listening("manual").say(STOP)
+    first = world.key(Role.ASR)
+    world.advance(3.1)
+    second = world.key(Role.ASR)
+    assert second != first and "worker-asr" in world.open[second].exclude
+    assert world.uplink[second] == world.uplink[first]
+    world.hears("hello")
+    assert world.gens_begun == [1]
+
+
+def test_the_time_without_a_recogniser_is_no_delay_of_it() -> None:
+    """A pool without a worker is waited for; the deadline of the final begins when there is one."""
+    world = listening("manual")
+    world.auto_place = False
+    world.lose(world.key(Role.ASR)).say(STOP).advance(4.9)
+    assert world.texts() == [] and world.conversation.ear.state == EarState.DECIDING
+    world.auto_place = True
+    world.do([]).advance(2.5)
+    assert world.texts() == []
+    world.hears("hello")
+    assert world.gens_begun == [1]
+
+
+def test_a_drained_recogniser_costs_no_retry() -> None:
+    """A planned death, as often as it comes."""
+    world = listening("manual")
+    for _ in range(5):
+        world.lose(world.key(Role.ASR), "drained")
+    world.say(STOP).hears("hello")
+    assert world.gens_begun == [1]
+
+
 def test_a_segment_that_stalls_is_given_up() -> None:
     """2 s without a frame while the device is dry: once more elsewhere, then on without it."""
     world = listening().hears("hi").replies("One.").advance(20.0)
@@ -390,15 +439,17 @@ def test_three_deaths_fail_the_utterance_with_an_apology() -> None:
 
 
 def test_no_final_within_its_deadline_is_a_failure() -> None:
-    """3 s after END."""
+    """3 s after END another worker is asked, as the first may hang; after 3 s more the person is told."""
     world = listening("manual").say(STOP).advance(5.0)
+    assert world.texts() == [] and world.counts["stream_retries"] == 1
+    world.advance(4.0)
     assert world.texts() == ["apology en"]
 
 
 def test_two_failed_turns_in_a_row_end_the_connection() -> None:
     """A server that cannot help says so twice and lets the device go."""
-    world = listening("manual").say(STOP).advance(6.0)
-    world.say(START["manual"]).frames(5).say(STOP).advance(6.0)
+    world = listening("manual").say(STOP).advance(10.0)
+    world.say(START["manual"]).frames(5).say(STOP).advance(10.0)
     assert world.closed == (1013, "failed_turns")
 
 
@@ -613,12 +664,159 @@ def test_no_turn_begins_once_the_line_is_being_closed() -> None:
     assert not world.is_speaking and (world.starts, world.stops) == (1, 1)
 
 
+def test_the_record_of_a_complete_reply_goes_to_the_next_worker() -> None:
+    """It never was asked this turn: with the end it gets the input, the text, and how far it was heard."""
+    world = speaking()
+    world.lose(world.key(Role.SESSION)).say(ABORT)
+    record = world.adopted[-1]
+    assert record.input == Input(1, "tell me a story", "asr", "auto") and record.is_complete
+    assert record.segments == ["Once upon a time.", "The end."]
+    assert (record.over.outcome, record.over.played_segments) == ("interrupted", 0) and record.over.played_part > 0
+    assert world.written == {1} and len(world.adopted) == 1
+
+
+def test_the_record_of_a_broken_reply_holds_what_was_heard() -> None:
+    """The apology is no part of it."""
+    world = listening().hears("hello").replies("Well.", end=False).speaks(10).advance(0.3)
+    world.lose(world.key(Role.SESSION)).advance(4.0)
+    record = world.adopted[-1]
+    assert (record.segments, record.over.played_segments, record.is_complete) == (["Well."], 1, False)
+    assert record.over.outcome == "failed" and world.written == {1}
+
+
+def test_a_turn_asked_again_is_ended_like_any_other() -> None:
+    """The worker that was given it in OPEN has it itself: no record."""
+    world = listening().hears("hello")
+    world.lose(world.key(Role.SESSION)).replies("Hi.").speaks(3).advance(2.0)
+    assert world.told[-1] == TurnOver(1, "complete", "played", 1, 0.0)
+    assert world.adopted == [] and world.written == {1}
+
+
+def test_a_turn_that_kills_its_workers_is_not_asked_for_ever() -> None:
+    """Each new worker sends its profile and dies of the same input: two chances more, then an apology."""
+    world = listening().hears("hello")
+    for _ in range(3):
+        world.event(Role.SESSION, Profile()).lose(world.key(Role.SESSION))
+    world.advance(4.0)
+    assert world.texts() == ["apology en"] and world.turns[0]["outcome"] == "failed"
+
+
+def test_a_filler_does_not_forbid_asking_again() -> None:
+    """Only the reply itself cannot be said twice."""
+    world = listening().hears("hello").advance(4.5)
+    assert world.texts() == ["filler en"]
+    world.lose(world.key(Role.SESSION))
+    opened = world.open[world.key(Role.SESSION)].body
+    assert isinstance(opened, OpenSession) and opened.resume == Input(1, "hello", "asr", "auto")
+    world.replies("Hi.").speaks(3).advance(4.0)
+    assert world.texts() == ["filler en", "Hi."] and world.turns[0]["outcome"] == "complete"
+
+
+def test_an_idle_session_is_opened_again_at_the_next_input() -> None:
+    """When hundreds lose their worker at once, those that say nothing wait; silence is no input, speech is."""
+    for wake in (
+        lambda world: world.speech_start(),
+        lambda world: world.say(wire.Detect("hi")),
+        lambda world: world.say(START["auto"]),
+    ):
+        world = listening()
+        world.lose(world.key(Role.SESSION)).frames(20)
+        assert not any(key.role == Role.SESSION for key in world.open)
+        wake(world)
+        assert [key.role for key in world.open].count(Role.SESSION) == 1
+
+
+def test_a_session_in_a_turn_takes_its_place_in_the_budget() -> None:
+    """It is opened at once, but not with a hundred others in the same moment."""
+    world = listening()
+    assert not world.open[world.key(Role.SESSION)].is_repin
+    world.hears("hello").lose(world.key(Role.SESSION))
+    assert world.open[world.key(Role.SESSION)].is_repin
+
+
+def test_the_epoch_travels_with_the_connection() -> None:
+    """The next worker may go on with what this connection has claimed, and with nothing newer."""
+    world = listening().claims(7).hears("hello")
+    world.lose(world.key(Role.SESSION))
+    opened = world.open[world.key(Role.SESSION)].body
+    assert isinstance(opened, OpenSession) and opened.epoch == 7
+
+
+def test_a_superseded_session_ends_its_connection() -> None:
+    """A newer connection of the device has won: the reply stops, 1000, and nothing is opened again."""
+    world = speaking()
+    world.lose(world.key(Role.SESSION), "superseded", retryable=False)
+    assert world.closed == (1000, "superseded") and not world.is_speaking
+    world.do(world.conversation.closed(world.now)).advance(5.0)
+    assert world.counts["superseded"] == 1
+
+
+def test_a_turn_is_told_again_until_it_is_written() -> None:
+    """A worker may die with the turn in its hands: the next one gets the record, once it is written nobody does."""
+    world = listening()
+    world.auto_commit = False
+    world.hears("hello").replies("Hi.").speaks(3).advance(2.0)
+    assert world.gens_over == [1] and world.written == set()
+    world.lose(world.key(Role.SESSION)).frames(10).hears("again")
+    assert world.told[-2:] == [world.adopted[0], Input(2, "again", "asr", "auto")]
+    world.commit()
+    world.lose(world.key(Role.SESSION))
+    assert [record.over.gen for record in world.adopted] == [1] and world.written == {1}
+
+
+def test_a_draining_worker_leaves_no_turn_behind() -> None:
+    """What it has not written yet goes with the session."""
+    world = listening().hears("hi")
+    world.auto_commit = False
+    first = world.key(Role.SESSION)
+    world.do(world.conversation.stream_draining(first, world.now))
+    world.replies("Hello.").speaks(3).advance(2.0)
+    assert world.key(Role.SESSION) != first
+    assert [record.over.gen for record in world.adopted] == [1]
+
+
+def test_a_connection_that_ends_without_a_worker_finds_one_for_its_last_turn() -> None:
+    """Worker dead, device gone: the record is still committed, then the stream ends."""
+    world = speaking().claims(3)
+    world.auto_place = False
+    world.lose(world.key(Role.SESSION))
+    world.do(world.conversation.closed(world.now))
+    waiting = world.key(Role.SESSION)
+    world.lose(waiting, "dead")
+    world.auto_place = True
+    world.do([])
+    assert world.key(Role.SESSION) != waiting
+    assert world.written == {1} and world.ended == {world.key(Role.SESSION)}
+
+
+def test_a_connection_that_never_owned_its_device_claims_nothing_at_its_end() -> None:
+    """By then the device may be somewhere else, and would be taken from there."""
+    world = speaking()
+    world.auto_place = False
+    world.lose(world.key(Role.SESSION))
+    world.do(world.conversation.closed(world.now))
+    assert world.counts["turn_records_dropped"] == 1 and not world.open
+
+
+def test_end_follows_what_a_worker_has_still_to_be_told() -> None:
+    """A session that was not placed yet when its device left is told everything first."""
+    world = World().hello().claims(3)
+    world.auto_place = False
+    world.lose(world.key(Role.SESSION)).say(wire.Detect("hi"))
+    world.do(world.conversation.closed(world.now))
+    assert world.gens_over == [] and world.ended == set()
+    world.auto_place = True
+    world.do([])
+    assert world.written == {1} and world.ended == {world.key(Role.SESSION)}
+
+
 class Walk(RuleBasedStateMachine):
     """Anything, in any order. The world asserts its rules at every effect."""
 
     def __init__(self) -> None:
         super().__init__()
         self.world = World().hello()
+        self.world.auto_commit = False
         self.dead: list[object] = []
 
     @rule(seconds=st.sampled_from([0.01, 0.06, 0.3, 1.0, 4.5, 20.0]))
@@ -666,12 +864,12 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.world.open)
     @rule(
         data=st.data(),
-        cause=st.sampled_from(["dead", "engine", "gap", "busy", "no_worker", "drained"]),
+        cause=st.sampled_from(["dead", "engine", "gap", "busy", "no_worker", "drained", "superseded"]),
         retryable=st.booleans(),
     )
     def lose(self, data: st.DataObject, cause: str, retryable: bool) -> None:
         key = data.draw(st.sampled_from(sorted(self.world.open)))
-        retryable = retryable and cause not in ("busy", "no_worker")
+        retryable = retryable and cause not in ("busy", "no_worker", "superseded")
         self.dead.append(key)
         self.world.lose(key, cause, retryable=retryable)
 
@@ -679,6 +877,15 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def asr_done(self) -> None:
         self.world.done(self.world.key(Role.ASR))
+
+    @rule()
+    def write(self) -> None:
+        self.world.commit()
+
+    @rule(epoch=st.integers(1, 9))
+    def claim(self, epoch: int) -> None:
+        if any(key.role == Role.SESSION for key in self.world.open):
+            self.world.claims(epoch)
 
     @precondition(lambda self: self.world.open)
     @rule(data=st.data())
@@ -732,6 +939,9 @@ class Walk(RuleBasedStateMachine):
         world.advance(200.0)
         assert not world.is_speaking, world.conversation
         assert world.conversation.mouth.state == MouthState.SILENT
+        world.do(world.conversation.closed(world.now)).commit()
+        lost = world.counts.get("turn_records_dropped", 0)
+        assert len(set(world.gens_over) - world.written) <= lost, "a turn that no store ever gets"
 
 
 TestWalk = Walk.TestCase

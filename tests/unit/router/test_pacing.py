@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.talk.pacing import GRID_S, FlowControlConfig, Pacer, TokenBucket, flow_control
+from router.talk.pacing import GRID_S, Pacer
 
 pytestmark = pytest.mark.unit
 
@@ -116,15 +116,6 @@ def test_all_devices_are_due_on_common_steps(starts: list[float]) -> None:
         assert start + 0.06 - GRID_S <= due + 1e-6 and due <= start + 0.06 + 1e-6
 
 
-def test_the_hard_limit_is_the_device_queue() -> None:
-    """40 packets at once, then one per 60 ms: 1000/60 a second."""
-    bucket = flow_control(FlowControlConfig(), 5.0)
-    assert sum(bucket.take(5.0) for _ in range(100)) == 40
-    assert not bucket.take(5.05)
-    assert bucket.take(5.06)
-    assert bucket.next_at(5.06) == pytest.approx(5.12)
-
-
 def test_a_pacer_with_a_silly_lead_meets_the_hard_limit() -> None:
     """The bucket binds where the lead does not."""
     pacer = started(lead=500)
@@ -132,8 +123,23 @@ def test_a_pacer_with_a_silly_lead_meets_the_hard_limit() -> None:
     assert pacer.next_due(100.0) == pytest.approx(100.06)
 
 
-def test_a_clock_that_goes_back_gives_no_tokens() -> None:
-    """Monotonic only: an earlier time changes nothing."""
-    bucket = TokenBucket(2, 1.0, 0.0, 10.0)
-    bucket.refill(5.0)
-    assert bucket.tokens == 0.0
+def test_the_hard_limit_outlives_replies() -> None:
+    """What one reply has left in the device's queue the next one finds there."""
+    pacer = started(lead=500)
+    assert run(pacer, 100.0) == 40
+    pacer.start(100.3, 100.3)
+    assert run(pacer, 100.3) == 5
+
+
+def test_a_blocked_socket_stops_a_pacer_whatever_begins() -> None:
+    """Nobody who stops speaking and no new reply sends into a socket that takes nothing; then nothing is missing."""
+    pacer = started()
+    run(pacer, 100.0)
+    pacer.block(100.05)
+    pacer.hold()
+    pacer.resume()
+    assert run(pacer, 101.0) == 0 and pacer.next_due(101.0) is None
+    pacer.start(101.0, 101.0)
+    assert run(pacer, 102.0) == 0 and pacer.next_due(102.0) is None
+    pacer.unblock()
+    assert run(pacer, 102.0) == 3

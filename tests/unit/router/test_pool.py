@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.pools.pool import BeatNews, Pool, Shortage, State, Wish
@@ -246,6 +246,14 @@ def test_the_only_worker_is_asked_again_although_it_failed() -> None:
     """Excluded workers come last, not never: one that has failed a job once is better than nobody."""
     assert pool_of(1).place(Wish(exclude=frozenset({name(0)}))) == name(0)
     assert pool_of(2).place(Wish(exclude=frozenset({name(0)}))) == name(1)
+
+
+@pytest.mark.parametrize("other", [{"active": 4}, {"lag_ms": 300.0}, {"draining": True}])
+def test_who_has_failed_is_better_than_one_who_takes_nothing(other: dict[str, object]) -> None:
+    """An exclusion must not make a stream wait while the excluded worker has room."""
+    pool = pool_of(1)
+    pool.on_beat(name(1), beat(1, **other), 0.0)
+    assert pool.place(Wish(exclude=frozenset({name(0)}))) == name(0)
     assert pool_of(1).place(Wish(engine="other")) is Shortage.EMPTY
 
 
@@ -323,6 +331,7 @@ def test_repr_tells_state_and_load() -> None:
     assert repr(pool) == "Pool(asr, [Worker(asr-00.boot, ready, 1/4, 1 ours)])"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_random_walk_of_a_real_worker_never_over_admits(data: st.DataObject) -> None:
     """With any delays on the lane: a worker never gets more than its capacity, and load returns to zero.
@@ -356,3 +365,55 @@ def test_random_walk_of_a_real_worker_never_over_admits(data: st.DataObject) -> 
                 pool.on_beat(name(0), beat(active=first, opened=second), 0.0)
         in_flight = len(to_worker) + len(at_worker) + sum(kind == "done" for kind, _, _ in to_router)
         assert load(pool, 0) == in_flight
+
+
+def test_the_homeless_go_to_workers_that_were_heard_after_the_death() -> None:
+    """Of several that die at once some are not known to be dead yet."""
+    pool = pool_of(3)
+    pool.remove(name(0))
+    wish = Wish(exclude=frozenset({name(0)}), survived=pool.deaths)
+    assert pool.has_lost(wish.exclude)
+    assert pool.place(wish) is Shortage.FULL
+    assert pool.place(Wish()) in (name(1), name(2))
+    pool.on_heard(name(2), 1.0)
+    assert pool.place(wish) == name(2)
+    pool.on_beat(name(1), beat(1), 1.0)
+    pool.remove(name(2))
+    assert pool.place(replace(wish, survived=pool.deaths)) is Shortage.FULL
+
+
+def test_suspects_are_kept_apart_from_the_rest() -> None:
+    """They share one worker, others go elsewhere, until it has lived on for a while."""
+    pool = pool_of(2, capacity=20)
+    pool.on_opened(name(1), StreamId(1), is_suspect=True)
+    assert {pool.place(Wish(is_suspect=True)) for _ in range(9)} == {name(1)}
+    assert {pool.place(Wish()) for _ in range(9)} == {name(0)}
+    pool.on_cleared(name(1), StreamId(1))
+    assert name(0) in {pool.place(Wish(is_suspect=True)) for _ in range(9)}
+    pool.on_opened(name(1), StreamId(2), is_suspect=True)
+    pool.on_ended(name(1), StreamId(2))
+    open_on(pool, name(0), 3, 4)
+    assert pool.place(Wish()) == name(1)
+
+
+def test_with_one_worker_left_suspects_are_not_apart() -> None:
+    """Apart is better, served is best."""
+    pool = pool_of(1)
+    assert pool.place(Wish(is_suspect=True)) == name(0)
+    pool.on_opened(name(0), StreamId(1), is_suspect=True)
+    assert pool.place(Wish()) == name(0)
+
+
+def test_full_is_who_is_well_and_has_no_room() -> None:
+    """A pool that lags, drains or is empty will be well again; only one at work up to its limit is full."""
+    wish = Wish(engine="echo")
+    pool = pool_of(2, capacity=1)
+    assert not pool.is_full(wish)
+    open_on(pool, name(0), 1)
+    assert not pool.is_full(wish)
+    open_on(pool, name(1), 2)
+    assert pool.is_full(wish) and not pool.is_full(Wish(engine="other"))
+    for slot in (0, 1):
+        pool.on_beat(name(slot), beat(slot, capacity=1, active=1, opened=1, draining=True), 1.0)
+    assert not pool.is_full(wish)
+    assert not Pool(Role.ASR, random.Random(7).randrange).is_full(Wish())

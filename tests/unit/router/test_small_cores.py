@@ -54,6 +54,21 @@ def test_a_burst_is_normal_and_a_flood_is_limited() -> None:
     assert not manners.limited(0.1)
 
 
+def test_a_thousand_messages_a_second_are_a_flood() -> None:
+    """Any kind of message counts; the fastest device, with frames of 20 ms after a stall, is far below it."""
+
+    def send(manners: Manners, messages: int, per_s: float) -> int:
+        """How many pass until it is a flood."""
+        for number in range(messages):
+            manners.messages += 1
+            if manners.messages > manners.quota and manners.floods(number / per_s):
+                return number
+        return messages
+
+    assert send(Manners(0.0), 10_000, 1_001.0) < 2_500
+    assert send(Manners(0.0), 10_000, 999.0) == 10_000
+
+
 def test_valid_messages_cost_nothing() -> None:
     """Asking whether a device is limited does not use a token."""
     manners = Manners(0.0)

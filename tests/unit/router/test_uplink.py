@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router.talk.uplink import UplinkLimits, UplinkLog
+from router.talk.uplink import PACKET_BYTES, UplinkLimits, UplinkLog
 
 pytestmark = pytest.mark.unit
 
@@ -67,6 +67,14 @@ def test_limits_are_in_ms_and_bytes() -> None:
     assert log.size_bytes > 2 * 1024 * 1024 and log.kept_ms < 65_000
 
 
+def test_a_log_of_tiny_packets_is_bounded_too() -> None:
+    """Two bytes of PCM are a sixteenth of a millisecond: by length alone 6 s of them would be 100,000 packets."""
+    log = UplinkLog()
+    while not log.overloaded:
+        log.append(b"ab", 0.0625)
+    assert log.head < 20_000
+
+
 def test_drop_forgets_frames_but_not_numbers() -> None:
     """The numbering goes on, so late events of the past stay in the past."""
     log = filled(7)
@@ -120,7 +128,7 @@ class UplinkMachine(RuleBasedStateMachine):
 
     @invariant()
     def sizes_add_up(self) -> None:
-        assert self.log.size_bytes == sum(map(len, self.model[self.log.trim :]))
+        assert self.log.size_bytes == sum(len(packet) + PACKET_BYTES for packet in self.model[self.log.trim :])
         assert self.log.backlog_ms <= self.log.kept_ms + 1e-6
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.session.dialogue import Dialogue, Message, ToolCall, ToolRound, heard_text
+from workers.session.dialogue import Dialogue, Message, PastTurn, ToolCall, ToolRound, heard_text
 
 pytestmark = pytest.mark.unit
 
@@ -123,6 +123,39 @@ def test_a_foreign_generation_changes_nothing() -> None:
     dialogue.called(1, ToolRound("", (ToolCall("c", "a", "{}"),), {"c": "ok"}))
     dialogue.commit(1, ["old"], 1, 0.0, is_complete=True)
     assert pairs(dialogue) == [("user", "now")]
+
+
+def test_the_store_comes_first_and_what_it_does_not_know_follows() -> None:
+    """A store that answers late is put before what was said meanwhile; another session's turns are its own business."""
+    known = Dialogue(40, "s1")
+    said(known, 1, "old question", "old answer")
+    dialogue = Dialogue(40, "s2", known)
+    assert dialogue.last_reply == "old answer"
+    said(dialogue, 1, "new question", "new answer")
+    dialogue.begin(2, "now")
+    stored = [PastTurn("s1", n, (Message("user", f"q{n}"), Message("assistant", f"a{n}"))) for n in (1, 2)]
+    dialogue.restore(stored)
+    assert [text for _, text in pairs(dialogue)] == ["q1", "a1", "q2", "a2", "new question", "new answer", "now"]
+    dialogue.restore([*stored, PastTurn("s2", 1, (Message("user", "new question"),))])
+    assert [text for _, text in pairs(dialogue)] == ["q1", "a1", "q2", "a2", "new question\nnow"]
+
+
+def test_a_restored_dialogue_knows_its_last_reply() -> None:
+    """A person who comes back may say "say that again"."""
+    dialogue = Dialogue(40, "s2")
+    assert dialogue.last_reply == ""
+    dialogue.restore([PastTurn("s1", 1, (Message("user", "q"), Message("assistant", "a")))])
+    assert (dialogue.last_reply, dialogue.turns) == ("a", 1)
+
+
+def test_a_record_counts_once() -> None:
+    """It may come again, and for a turn that the store has given back already."""
+    dialogue = Dialogue(40, "s1")
+    turn = dialogue.adopt(3, "question", "as far as", is_prompt=False)
+    dialogue.adopt(3, "question", "as far as", is_prompt=False)
+    dialogue.restore([turn])
+    assert pairs(dialogue) == [("user", "question"), ("assistant", "as far as")]
+    assert turn.key == ("s1", 3) and dialogue.turns == 1
 
 
 @given(st.integers(2, 12), st.integers(1, 30))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shared.errors import ConfigError
 from shared.link.messages import Input
 from shared.settings import EngineChoice, SessionSettings
+from workers.session.dialogue import Dialogue, Message, PastTurn, ToolCall
 from workers.session.iot import DeviceThings
 from workers.session.language import speech_language, tongue_of
 from workers.session.llm.breaker import FAILURES, OPEN_S, Breaker
@@ -21,8 +22,9 @@ from workers.session.llm.endpoints import endpoint_of
 from workers.session.llm.reasoning import ReasoningFilter
 from workers.session.llm.tool_calls import ToolCallMerger
 from workers.session.prompt import system_prompt
+from workers.session.recent import RecentDialogues
+from workers.session.records import past_turn, stored_turn, things_of, tool_records
 from workers.session.routing import Plan, Route, Routing
-from workers.session.store import MemoryStore
 
 pytestmark = pytest.mark.unit
 
@@ -70,35 +72,41 @@ def test_things_tell_states_and_take_commands() -> None:
     assert things.command("Lamp", "SetVolume", 30) is None
 
 
-async def test_a_dialogue_is_resumed_within_its_window() -> None:
-    """The device's next connection gets it, a later one begins anew."""
-    store = MemoryStore(resume_window_s=300, history_messages=10, most=10)
-    first = await store.take("d", "a", 0.0)
-    await store.give("d", "a", first, 10.0)
-    second = await store.take("d", "b", 309.0)
-    assert second is first
-    await store.give("d", "b", second, 310.0)
-    assert await store.take("d", "c", 611.0) is not first
+def test_a_recent_dialogue_is_kept_for_its_window() -> None:
+    """The device's next connection gets it, once; a later one begins anew."""
+    recent = RecentDialogues(window_s=300, most=10)
+    dialogue = Dialogue(10)
+    recent.keep("d", dialogue, 10.0)
+    assert recent.take("d", 309.0) is dialogue
+    assert recent.take("d", 309.0) is None
+    recent.keep("d", dialogue, 310.0)
+    assert recent.take("d", 611.0) is None
 
 
-async def test_a_dialogue_has_one_owner() -> None:
-    """What an earlier owner returns does not replace the present one's."""
-    store = MemoryStore(resume_window_s=300, history_messages=10, most=10)
-    first = await store.take("d", "a", 0.0)
-    await store.take("d", "b", 1.0)
-    await store.give("d", "a", first, 2.0)
-    assert await store.take("d", "c", 1000.0) is first, "b still owns it, so it has no age"
-
-
-async def test_the_store_is_bounded() -> None:
-    """The longest gone go first; those in use stay."""
-    store = MemoryStore(resume_window_s=300, history_messages=10, most=3)
-    used = await store.take("used", "u", 0.0)
+def test_recent_dialogues_are_bounded() -> None:
+    """The longest gone go first; one that was claimed elsewhere goes at once."""
+    recent = RecentDialogues(window_s=300, most=3)
     for n in range(5):
-        dialogue = await store.take(f"d{n}", "a", float(n))
-        await store.give(f"d{n}", "a", dialogue, float(n))
-    assert len(store) == 3
-    assert await store.take("used", "v", 6.0) is used
+        recent.keep(f"d{n}", Dialogue(10), float(n))
+    recent.drop("d3")
+    assert [recent.take(f"d{n}", 5.0) is not None for n in range(5)] == [False, False, True, False, True]
+
+
+def test_a_turn_is_the_same_when_it_comes_back_from_the_store() -> None:
+    """Calls and answers included; a repr of it shows nothing that was said."""
+    call = ToolCall("c1", "light", '{"on": true}')
+    messages = (Message("user", "marmalade"), Message("assistant", "", (call,)), Message("tool", "ok", call_id="c1"))
+    turn = PastTurn("s1", 7, messages)
+    assert past_turn(stored_turn(turn, 5.0)) == turn
+    assert "marmalade" not in repr(turn) + repr(stored_turn(turn, 5.0))
+
+
+def test_tools_and_things_share_one_record() -> None:
+    """Whatever of the two a device has is found again."""
+    tool = {"name": "self.lamp"}
+    assert things_of(tool_records([tool], {"methods": {}})) == {"methods": {}}
+    assert things_of(tool_records([tool], None)) is None
+    assert things_of([]) is None
 
 
 def test_prompt_holds_the_time() -> None:

@@ -22,10 +22,14 @@ class Bench:
         self.sent: list[dict[str, Any]] = []
         self.announced: list[int] = []
         self.acknowledges = True
-        self.tools = DeviceTools(DeviceMcp(timeout_s), self.send)
+        self.listed = 0
+        self.tools = DeviceTools(DeviceMcp(timeout_s), self)
         self.tools.start()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def on_listed(self) -> None:
+        self.listed += 1
+
+    def to_device(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
         if message["type"] == "mcp" and (reply := self.device.answer(message["payload"])) is not None:
             loop = asyncio.get_running_loop()

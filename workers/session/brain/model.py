@@ -32,16 +32,20 @@ _NO_MORE_TOOLS: Final = "You have called tools often enough. Answer now with wha
 class ModelBrain:
     """One for all sessions of a process."""
 
-    def __init__(self, model: ChatModel, *, prompt: Callable[[], str], first_timeout_s: float) -> None:
+    def __init__(
+        self, model: ChatModel, *, prompt: Callable[[], str], first_timeout_s: float, offers_tools: bool = True
+    ) -> None:
         """`prompt` makes the system prompt of a turn."""
         self.name = model.name
         self._model = model
         self._prompt = prompt
         self._first_timeout_s = first_timeout_s
+        self._offers_tools = offers_tools
         self._breaker = Breaker()
 
     async def reply(self, question: Question) -> AsyncGenerator[Output, None]:
-        await question.tools.ready()
+        if self._offers_tools:
+            await question.tools.ready()
         messages = [Message("system", self._prompt()), *question.messages]
         with metrics.LLM_TURN.time():
             for turn in range(MAX_ROUNDS + 1):
@@ -55,7 +59,7 @@ class ModelBrain:
                         else:
                             said.append(piece.text)
                             yield Say(piece.text)
-                if not calls or turn == MAX_ROUNDS:
+                if not calls or turn == MAX_ROUNDS or not self._offers_tools:
                     return
                 yield Pause()
                 done = await self._run("".join(said), calls, question)
@@ -64,7 +68,8 @@ class ModelBrain:
 
     def _request(self, messages: list[Message], question: Question, *, has_tools: bool) -> ModelRequest:
         if has_tools:
-            return ModelRequest(messages, question.tools.specs(), question.session, question.device)
+            tools = question.tools.specs() if self._offers_tools else []
+            return ModelRequest(messages, tools, question.session, question.device)
         return ModelRequest([*messages, Message("system", _NO_MORE_TOOLS)], [], question.session, question.device)
 
     async def _run(self, said: str, calls: tuple[ToolCall, ...], question: Question) -> ToolRound:
