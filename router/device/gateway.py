@@ -1,7 +1,6 @@
-"""Terminates device WebSockets: identity, authorisation before the upgrade, keepalive, one line per device.
+"""Terminates device WebSockets: one line per device, keepalive, the end of all.
 
-A GET that asks for no upgrade is answered 200, whatever its path, so that load balancers and people can look. A device
-that connects again replaces its older connection.
+Who is let in is decided by router.device.admission. A device that connects again replaces its older connection.
 """
 
 from __future__ import annotations
@@ -11,16 +10,19 @@ import secrets
 import socket
 import time
 from collections import Counter as Tally
-from http import HTTPStatus
+from functools import partial
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 from router import metrics, wire
-from router.device.identity import Identity, identify
+from router.device.admission import Admission
+from router.device.identity import Identity
 from router.device.line import Line
+from router.device.listener import Listener
+from router.device.share_table import ShareTable
 from router.device.socket import WRITE_LIMIT_BYTES, DeviceSocket
 from router.device.timetable import Timetable
 from router.device.uplink_batch import UplinkBatch
@@ -28,7 +30,7 @@ from router.pools.switchboard import Switchboard
 from router.talk.conversation import Conversation
 from router.talk.mouth import Prompts
 from router.talk.session_stream import Caller
-from shared.identity.auth import DeviceLookup, authorise, clean_client_id, clean_device_id
+from shared.identity.auth import DeviceLookup, clean_client_id, clean_device_id
 from shared.identity.enrol import DeviceState
 from shared.settings import Settings
 
@@ -37,7 +39,13 @@ log = structlog.get_logger(__name__)
 SWEEP_S = 5.0
 """How often all lines are looked at for pings, silence and the gauges."""
 
+CLOSE_GRACE_S = 0.5
+"""Beyond the time that the library gives the closing handshake."""
+
 MAX_WAITING_MESSAGES = 64
+
+DROP_EVERY_S = 0.1
+"""At the end: some that were accepted just before are only now becoming connections."""
 BACKLOG = 1024
 
 NOT_A_DEVICE = "端口正常，如需测试连接，请启动digital-human测试"
@@ -54,8 +62,11 @@ class Gateway:
         self._switchboard = switchboard
         self._prompts = prompts
         self._registry = registry
+        self._admission = Admission(settings, registry)
         self._lines: dict[str, Line] = {}
         """By device: the newest connection of each."""
+        self._arriving: set[DeviceSocket] = set()
+        """Connections whose request is not answered yet."""
         self._leaving: set[Line] = set()
         """Superseded or closing lines whose socket is not gone yet."""
         self._empty = asyncio.Event()
@@ -64,29 +75,50 @@ class Gateway:
         self._server: Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def start(self, listener: socket.socket) -> None:
+    async def start(self, listening: socket.socket, shares: ShareTable | None = None) -> None:
+        """Serve on `listening`. `shares` if siblings accept from the same socket."""
         self._loop = asyncio.get_running_loop()
         self._timetable = Timetable(self._loop)
         self._uplink = UplinkBatch(self._loop)
-        self._server = await serve(
-            self._handle,
-            sock=listener,
-            backlog=BACKLOG,
-            create_connection=DeviceSocket,
-            process_request=self._admit,
-            compression=None,
-            max_size=wire.MAX_MESSAGE_BYTES,
+        server = serve(self._handle, process_request=self._admission.admit, server_header=None)
+        listener = Listener(
+            self._loop, listening, lambda: self._socket(server, listener), backlog=BACKLOG, shares=shares
+        )
+
+        async def listen() -> Listener:
+            await listener.start_serving()
+            return listener
+
+        # The library's own server cannot pause accepting; ours has the same interface.
+        server.create_server = listen  # type: ignore[assignment]
+        self._server = await server
+        self._sweep()
+
+    def _socket(self, server: Server, listener: Listener) -> DeviceSocket:
+        connection = DeviceSocket(
+            ServerProtocol(max_size=wire.MAX_MESSAGE_BYTES),
+            server,
             max_queue=MAX_WAITING_MESSAGES,
             write_limit=WRITE_LIMIT_BYTES,
             ping_interval=None,
             close_timeout=self._settings.router.close_timeout_s,
-            server_header=None,
         )
-        self._sweep()
+        self._arriving.add(connection)
+        connection.on_gone = partial(self._gone, connection, listener)
+        return connection
+
+    def _gone(self, connection: DeviceSocket, listener: Listener) -> None:
+        self._arriving.discard(connection)
+        listener.left()
 
     @property
     def connections(self) -> int:
         return len(self._lines) + len(self._leaving)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """For connections that begin from now on."""
+        self._settings = settings
+        self._admission.reconfigure(settings)
 
     def phases(self) -> dict[str, int]:
         tally = Tally(line.conversation.phase for line in self._lines.values())
@@ -101,9 +133,18 @@ class Gateway:
         await self._until_empty(deadline_s, hurry)
         for line in [*self._lines.values(), *self._leaving]:
             line.hang_up(1001, "going_away")
-        await self._server.wait_closed()
+        await self._until_closed(self._server)
         while self._closers:
             await asyncio.wait(self._closers)
+
+    async def _until_closed(self, server: Server) -> None:
+        """Whoever has not finished asking by now would hold up the end for as long as a handshake may take."""
+        closed = self._loop.create_task(server.wait_closed(), name="drain-closed")
+        while not closed.done():
+            for arriving in list(self._arriving):
+                arriving.drop()
+            await asyncio.wait((closed,), timeout=DROP_EVERY_S)
+        await closed
 
     async def _until_empty(self, deadline_s: float, hurry: asyncio.Event) -> None:
         if not self.connections:
@@ -123,35 +164,18 @@ class Gateway:
         self._timetable.close()
         self._uplink.close()
 
-    # Before the upgrade
-
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        assert isinstance(connection, DeviceSocket)
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return connection.respond(HTTPStatus.OK, "Server is running\n")
-        peer = connection.remote_address
-        identity = identify(request.path, request.headers, str(peer[0]) if peer else "")
-        connection.identity = identity
-        if identity.device is None and not self._settings.auth.enabled:
-            return None
-        result = authorise(
-            self._settings.auth,
-            identity.device,
-            identity.client,
-            identity.authorization,
-            now_s=time.time(),
-            registry=self._registry,
-        )
-        if result.accepted:
-            return None
-        metrics.CONNECTION_REJECTS.labels(str(result.reason)).inc()
-        log.info("connection_refused", reason=str(result.reason), address=identity.address)
-        return connection.respond(HTTPStatus.UNAUTHORIZED, "Unauthorized\n")
-
     # A connection's life
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, DeviceSocket)
+        self._arriving.discard(connection)
+        self._admission.entered(connection)
+        try:
+            await self._converse(connection)
+        finally:
+            self._admission.left(connection)
+
+    async def _converse(self, connection: DeviceSocket) -> None:
         identity: Identity = connection.identity
         device = clean_device_id(identity.device)
         if device is None:
@@ -199,14 +223,15 @@ class Gateway:
         line.closed()
         seconds = time.monotonic() - line.conversation.began_at
         metrics.CONNECTION_SECONDS.observe(seconds)
-        metrics.WS_CLOSE.labels(line.close_reason).inc()
+        metrics.WS_CLOSE.labels(line.final_reason).inc()
         metrics.CONNECTIONS.set(self.connections)
         if not self.connections:
             self._empty.set()
-        line.log.info("closed", reason=line.close_reason, code=line.socket.close_code, seconds=round(seconds, 1))
+        line.log.info("closed", reason=line.final_reason, code=line.socket.close_code, seconds=round(seconds, 1))
 
     def _close_socket(self, line: Line, code: int, reason: str) -> None:
-        task = self._loop.create_task(line.socket.close(code, reason), name="device-close")
+        timeout_s = self._settings.router.close_timeout_s + CLOSE_GRACE_S
+        task = self._loop.create_task(line.socket.close_in_time(code, reason, timeout_s), name="device-close")
         self._closers.add(task)
         task.add_done_callback(self._closers.discard)
 
@@ -225,8 +250,17 @@ class Gateway:
                 line.pinged_at = now
                 line.socket.ping_now(b"keepalive")
                 self._close_if_revoked(line)
+        self._set_gauges()
+
+    def _set_gauges(self) -> None:
         for phase, count in self.phases().items():
             metrics.SESSIONS.labels(phase).set(count)
+        lines = self._lines.values()
+        metrics.WS_WRITE_BUFFER.set(sum(line.socket.waiting_bytes for line in lines))
+        metrics.WS_BLOCKED.set(sum(line.conversation.mouth.pacer.slow_at is not None for line in lines))
+        metrics.UPLINK_LOG.set(sum(line.conversation.ear.log.size_bytes for line in lines))
+        metrics.UPLINK_BACKLOG.set(max((line.conversation.ear.log.backlog_ms for line in lines), default=0.0) / 1000)
+        metrics.EGRESS_FRAMES.set(sum(line.conversation.mouth.buffered_frames for line in lines))
 
     def _close_if_revoked(self, line: Line) -> None:
         record = self._registry.lookup(line.device) if self._settings.auth.enabled else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from router.wire import Framing
 
@@ -32,7 +32,7 @@ class Identity:
 
 def identify(path: str, headers: Mapping[str, str], peer: str) -> Identity:
     """`headers` is case-insensitive. A device-id header makes the query string's ids void, as today's server has it."""
-    query = {key.lower(): values[0] for key, values in parse_qs(urlsplit(path).query).items()}
+    query = {key.lower(): values[0] for key, values in parse_qs(_query(path)).items()}
     source: Mapping[str, str] = headers if headers.get("Device-Id") else query
     keys = ("Device-Id", "Client-Id", "Authorization")
     device, client, authorization = (source.get(key if source is headers else key.lower()) for key in keys)
@@ -45,3 +45,8 @@ def identify(path: str, headers: Mapping[str, str], peer: str) -> Identity:
         protocol_version=int(version) if version in ("1", "2", "3") else None,
         from_gateway=query.get("from") == "mqtt_gateway",
     )
+
+
+def _query(path: str) -> str:
+    """Not by urlsplit: that takes //name for a host, and raises for a bracket in it."""
+    return path.partition("#")[0].partition("?")[2]

@@ -6,7 +6,6 @@ never nest: what an effect causes arrives as an event of its own.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -47,11 +46,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SLOW_DEVICE_S = 3.0
-"""A device whose socket takes nothing for so long is let go."""
-
-SLOW_DEVICE_CODE = 1013
+POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
+PROTOCOL_CODES = frozenset({1002, 1007, 1009})
+"""Protocol error, invalid data, message too big (RFC 6455, section 7.4.1)."""
+
+
+def _unread(_: str | bytes) -> None:
+    return
+
+
+def _nothing() -> None:
+    return
 
 
 class StreamSlot:
@@ -108,20 +114,27 @@ class Line:
         self._switchboard = switchboard
         self._uplink = uplink
         self._entry = timetable.entry(self._tick)
-        self._loop = asyncio.get_running_loop()
         self._on_close = on_close
         self._refs: dict[StreamKey, StreamRef] = {}
         self._manners = Manners(time.monotonic())
         self._sequence = 0
-        self._slow_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         socket.on_pong = self._pong
         socket.on_writable = self._writable
+        socket.on_control = self.control
         self._schedule()
 
     @property
     def device(self) -> str:
         return self.conversation.caller.device
+
+    @property
+    def final_reason(self) -> str:
+        """Why the connection has ended; `protocol`: the device broke the rules of WebSocket."""
+        sent = self.socket.protocol.close_sent
+        if self.close_reason == "device" and sent is not None and sent.code in PROTOCOL_CODES:
+            return "protocol"
+        return self.close_reason
 
     @property
     def log(self) -> Any:
@@ -132,8 +145,16 @@ class Line:
     def receive(self, message: str | bytes) -> None:
         """One WebSocket message."""
         now = time.monotonic()
-        if self._manners.limited(now):
+        manners = self._manners
+        manners.messages += 1
+        if manners.messages > manners.quota and manners.floods(now):
+            self._stop_flood()
+            return
+        if manners.limited(now):
             metrics.count("bad_messages", "limited")
+            return
+        if isinstance(message, str) and manners.chatters(len(message), now):
+            metrics.count("bad_messages", "text_rate")
             return
         try:
             if isinstance(message, str):
@@ -148,6 +169,19 @@ class Line:
             metrics.count("bad_messages", "internal")
             self.log.exception("line_failed")
             self.hang_up(INTERNAL_ERROR, "internal")
+
+    def control(self) -> None:
+        """One frame that is no message: a ping, a pong, a fragment."""
+        manners = self._manners
+        manners.messages += 1
+        if manners.messages > manners.quota and manners.floods(time.monotonic()):
+            self._stop_flood()
+
+    def _stop_flood(self) -> None:
+        metrics.count("bad_messages", "flood")
+        self.socket.on_message = _unread
+        self.socket.on_control = _nothing
+        self.hang_up(POLICY_VIOLATION, "flood")
 
     def _receive_audio(self, message: bytes, now: float) -> None:
         packet = wire.unframe(self._framing, message)
@@ -181,7 +215,6 @@ class Line:
             return
         self._is_closed = True
         self._entry.cancel()
-        self._cancel_slow_timer()
         self._run(self.conversation.closed(time.monotonic()))
 
     def leave(self, code: int, reason: str) -> None:
@@ -197,18 +230,13 @@ class Line:
             self._run(self.conversation.pong(int(payload), time.monotonic()))
 
     def _writable(self, is_writable: bool) -> None:
-        self.conversation.slow_device(not is_writable)
-        self._cancel_slow_timer()
+        now = time.monotonic()
         if is_writable:
-            self._tick(time.monotonic())
+            self._run(self.conversation.unblocked(now))
         else:
             metrics.WS_SLOW.inc()
-            self._slow_timer = self._loop.call_later(SLOW_DEVICE_S, self.hang_up, SLOW_DEVICE_CODE, "slow_device")
-
-    def _cancel_slow_timer(self) -> None:
-        if self._slow_timer is not None:
-            self._slow_timer.cancel()
-            self._slow_timer = None
+            self.conversation.blocked(now)
+            self._schedule()
 
     # From the workers
 
@@ -301,6 +329,7 @@ class Line:
             exclude=effect.exclude,
             engine=effect.engine,
             wait_s=effect.wait_s,
+            is_repin=effect.is_repin,
         )
 
     def _stream_audio(self, effect: StreamAudio) -> None:

@@ -20,6 +20,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Event
 
+from router import metrics
+
 SEND_BUFFER_BYTES = 16 * 1024
 """In the kernel: more could not be taken back by an abort."""
 
@@ -28,11 +30,20 @@ WRITE_LIMIT_BYTES = 16 * 1024
 
 
 _WHOLE = frozenset({Opcode.TEXT, Opcode.BINARY})
+_FRAGMENTS = _WHOLE | {Opcode.CONT}
 
 INVALID_DATA = 1007
+MESSAGE_TOO_BIG = 1009
+
+MAX_FRAGMENTS = 64
+"""Of one message. The library bounds their bytes, and empty ones have none."""
 
 
 def _ignore(_: Any) -> None:
+    return
+
+
+def _nothing() -> None:
     return
 
 
@@ -47,14 +58,29 @@ class DeviceSocket(ServerConnection):
         self.on_writable: Callable[[bool], None] = _ignore
         self.on_message: Callable[[str | bytes], None] | None = None
         """Set once the handshake is over; until then the library queues."""
+        self.on_control: Callable[[], None] = _nothing
+        """A frame that is no whole message has come."""
+        self.on_gone: Callable[[], None] = _nothing
+        """The TCP connection is over, whether it ever became a WebSocket or not."""
         self.identity: Any = None
+        self._fragments = 0
+        self._is_connected = False
+        self.counted_as = ""
+        """The address that limits go by; empty = exempt."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._is_connected = True
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.response is None:
+            metrics.HANDSHAKES_UNFINISHED.inc()
+        self.on_gone()
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = time.monotonic()
@@ -65,10 +91,19 @@ class DeviceSocket(ServerConnection):
             super().process_event(event)
         elif event.opcode in _WHOLE and event.fin:
             self._deliver(event, self.on_message)
+        elif self._is_endless(event):
+            self.protocol.fail(MESSAGE_TOO_BIG)
+            self.send_data()
         else:
             super().process_event(event)
+            self.on_control()
             if event.opcode is Opcode.PONG:
                 self.on_pong(bytes(event.data))
+
+    def _is_endless(self, frame: Frame) -> bool:
+        if frame.opcode in _FRAGMENTS:
+            self._fragments = 0 if frame.fin else self._fragments + 1
+        return self._fragments > MAX_FRAGMENTS
 
     def _deliver(self, frame: Frame, on_message: Callable[[str | bytes], None]) -> None:
         data = bytes(frame.data)
@@ -91,6 +126,11 @@ class DeviceSocket(ServerConnection):
         super().resume_writing()
         self.on_writable(True)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Written and not yet taken by the kernel."""
+        return self.transport.get_write_buffer_size()
+
     def send_now(self, message: str | bytes) -> bool:
         """Write one message. False if the connection is not open."""
         protocol = self.protocol
@@ -108,6 +148,15 @@ class DeviceSocket(ServerConnection):
             self.protocol.send_ping(payload)
             self.send_data()
 
+    async def close_in_time(self, code: int, reason: str, timeout_s: float) -> None:
+        """Close, and cut the connection if that takes longer: the library waits for ever for a socket that is full."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.close(code, reason)
+        except TimeoutError:
+            self.drop()
+
     def drop(self) -> None:
-        """Cut the TCP connection: the device is not there any more."""
-        self.transport.abort()
+        """Cut the TCP connection: the device is not there any more. Nothing happens before there is one."""
+        if self._is_connected:
+            self.transport.abort()

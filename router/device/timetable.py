@@ -3,6 +3,9 @@
 A conversation's due time moves with every frame, nearly always to later. So only an earlier time touches the heap; a
 later one lets the old entry fire, find nothing due, and set itself again. `tick` must bear being called early.
 
+If the process stood still, what has arrived meanwhile is read before anybody is told that a deadline has passed:
+devices and workers have done nothing wrong.
+
 Times are time.monotonic(): uvloop's own clock has whole milliseconds and stands still within an iteration. Its timers
 are rounded to the nearest millisecond, so they are set a little late here; one that fires early would spin until its
 time has come.
@@ -17,6 +20,15 @@ import time
 from collections.abc import Callable
 from itertools import count
 
+LOOK_S = 0.25
+"""The timer is set no further ahead, or a stall that ends just after a deadline would look like no stall."""
+
+STALL_S = 0.25
+"""A timer this late means that we stood still."""
+
+GRACE_S = 0.05
+"""For ZeroMQ's thread to wake up too and hand over what has arrived."""
+
 
 class Timetable:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -25,6 +37,7 @@ class Timetable:
         self._numbers = count()
         self._timer: asyncio.Handle | None = None
         self._armed_for = math.inf
+        self._has_waited = False
 
     def entry(self, callback: Callable[[float], None]) -> Entry:
         """A place in the timetable; `callback` gets the time when it is due."""
@@ -40,13 +53,18 @@ class Timetable:
     def _arm(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay_ms = math.ceil(max(0.0, at - time.monotonic()) * 1000)
+        now = time.monotonic()
+        at = min(at, now + LOOK_S)
+        delay_ms = math.ceil(max(0.0, at - now) * 1000)
         self._armed_for = at
         self._timer = self._loop.call_later(delay_ms / 1000, self._run)
 
     def _run(self) -> None:
-        self._timer, self._armed_for = None, math.inf
         now = time.monotonic()
+        if self._has_stalled(now):
+            self._timer = self._loop.call_later(GRACE_S, self._run)
+            return
+        self._timer, self._armed_for = None, math.inf
         while self._heap and self._heap[0][0] <= now:
             _at, number, entry = heapq.heappop(self._heap)
             if entry.number == number:
@@ -54,6 +72,11 @@ class Timetable:
                 entry.callback(now)
         if self._heap and self._heap[0][0] < self._armed_for:
             self._arm(self._heap[0][0])
+
+    def _has_stalled(self, now: float) -> bool:
+        """True once after a stall."""
+        self._has_waited = not self._has_waited and now - self._armed_for > STALL_S
+        return self._has_waited
 
     def close(self) -> None:
         if self._timer is not None:

@@ -16,7 +16,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 
@@ -61,6 +61,8 @@ class Ended:
     utterance: int
     speech_ms: int
     reason: EndReason
+    silence_ms: int = field(default=0, compare=False)
+    """Sound behind its last voiced window."""
 
 
 Decision = Begun | Held | Ended
@@ -176,7 +178,8 @@ class Endpoint:
         state, was = self._next(event), self.state
         decisions: list[Decision] = []
         if was is State.HEARING:
-            decisions.append(Ended(position, self.utterance, self._speech_ms, reason))
+            silence_ms = max(0, frame_end - self._last_voiced) // SAMPLES_PER_MS
+            decisions.append(Ended(position, self.utterance, self._speech_ms, reason, silence_ms))
             self.utterance += 1
         self.state = state
         self._restart(frame_end)

@@ -56,6 +56,16 @@ class Listening(ABC):
         self._credit_frames = max(1, CREDIT_MS // frame_ms)
         self._speech_ms = 0
 
+    @property
+    def pending_frames(self) -> int:
+        """Frames that wait to be decoded."""
+        return len(self._pending)
+
+    @property
+    def backlog_s(self) -> float:
+        """The sound in them: what came first has waited so long, if it came in real time."""
+        return len(self._pending) * self._timeline.frame_samples / RATE_HZ
+
     # What the runtime calls
 
     def on_audio(self, packet: bytes) -> None:
@@ -180,6 +190,9 @@ class Listening(ABC):
     def _stop(self, decision: Ended) -> None:
         if self._current is not None:
             metrics.ENDED[decision.reason].inc()
+            if decision.reason == "silence":
+                # What has come behind it and is not decoded yet is time that has passed.
+                metrics.VAD_END_SECONDS.observe(decision.silence_ms / 1000 + self.backlog_s)
             self._current.end(decision.position, decision.speech_ms)
             self._current = None
 

@@ -10,6 +10,11 @@ FINAL_SECONDS = Histogram(
 FIRST_PARTIAL_SECONDS = Histogram(
     "xz_asr_first_partial_seconds", "Utterance begun to its first partial", buckets=(0.1, 0.2, 0.5, 1, 2, 5)
 )
+REALTIME_FACTOR = Histogram(
+    "xz_asr_realtime_factor",
+    "Work on an utterance by its length; below 1 is faster than speech",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2),
+)
 AUDIO_SECONDS = Counter("xz_asr_audio_seconds", "Audio decoded")
 BAD_PACKETS = Counter("xz_asr_bad_packets", "Packets that could not be decoded and were concealed")
 UTTERANCES = Counter("xz_asr_utterances", "Utterances ended, by what ended them", ["reason"])
@@ -20,6 +25,12 @@ ENDED_END = UTTERANCES.labels("end")
 ENDED = {"silence": ENDED_SILENCE, "length": ENDED_LENGTH, "mark": ENDED_MARK, "end": ENDED_END}
 FAILURES = Counter("xz_asr_failures", "Utterances that failed", ["code"])
 
+VAD_END_SECONDS = Histogram(
+    "xz_vad_end_seconds",
+    "From the last voice to the decision that the utterance is over, sound that waits behind it included",
+    buckets=(0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 1, 1.5, 2, 3),
+)
+VAD_QUEUE_DEPTH = Gauge("xz_vad_queue_depth", "Frames that wait for the speech detector")
 VAD_BATCH_SIZE = Histogram("xz_vad_batch_size", "Windows in one run of the model", buckets=(1, 2, 4, 8, 16, 32, 64))
 VAD_FAILURES = Counter("xz_vad_failures", "Batches that raised")
 VAD_NOT_FINITE = Counter("xz_vad_not_finite", "Windows whose probability was not a number")
@@ -32,3 +43,7 @@ REPLACED_LOST = RECOGNISERS_REPLACED.labels("lost")
 RECOGNISER_WAIT_SECONDS = Histogram(
     "xz_asr_recogniser_wait_seconds", "Wait for a free recogniser", buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.3)
 )
+
+PENDING_FRAMES = Gauge("xz_asr_pending_frames", "Frames of all streams that wait to be decoded")
+BACKLOG_SECONDS = Gauge("xz_asr_backlog_seconds", "Sound that waits to be decoded, of the stream with the most")
+WAITING_FOR_RECOGNISER = Gauge("xz_asr_recogniser_waiters", "Utterances that wait for a free recogniser")

@@ -1,8 +1,9 @@
 """The worker's recognisers: scarce, so each is taken when speech begins and given back with its text.
 
-Rules: at most `seats` are at work at once, first come first served; who waits longer than `wait_s` is refused with
-`asr_busy`. One that fails, is stuck or dies is closed and made anew before its seat is free again. Recognisers of an
-engine that takes long to load are made before the worker serves.
+Rules: a recogniser at work has a seat. Engines that compute here share `seats`; an engine that costs this machine
+little has a number of its own. First come, first served; who waits longer than `wait_s` is refused with `asr_busy`. One
+that fails, is stuck or dies is closed and made anew before its seat is free again. Recognisers of an engine that takes
+long to load are made before the worker serves.
 """
 
 from __future__ import annotations
@@ -46,12 +47,15 @@ class Recognisers:
         engines: Mapping[str, Engine],
         seats: int,
         *,
+        own_seats: Mapping[str, int] | None = None,
         wait_s: float = WAIT_S,
         cancel_timeout_s: float = CANCEL_TIMEOUT_S,
     ) -> None:
         self.engines = engines
-        self._count = seats
-        self._seats = asyncio.Semaphore(seats)
+        own = own_seats or {}
+        shared = asyncio.Semaphore(seats)
+        self._count = {name: own.get(name, seats) for name in engines}
+        self._seats = {name: asyncio.Semaphore(own[name]) if name in own else shared for name in engines}
         self._wait_s = wait_s
         self._cancel_timeout_s = cancel_timeout_s
         self._idle: dict[str, list[Recogniser]] = {name: [] for name in engines}
@@ -61,9 +65,9 @@ class Recognisers:
         self._is_closed = False
 
     async def start(self, default: str) -> None:
-        """Make the default engine's recognisers, and one for each other engine that is slow to make."""
+        """Make the default engine's recognisers (one if they are quick to make) and one of each other slow engine."""
         heavy = [name for name, engine in self.engines.items() if engine.is_heavy and name != default]
-        wanted = [default] * self._count + heavy
+        wanted = [default] * (self._count[default] if self.engines[default].is_heavy else 1) + heavy
         made = await asyncio.gather(*(self._make(name) for name in wanted))
         for name, recogniser in zip(wanted, made, strict=True):
             self._idle[name].append(recogniser)
@@ -71,16 +75,19 @@ class Recognisers:
     async def take(self, engine: str, on_loss: OnLoss) -> Recogniser:
         """Raises EngineError: asr_busy (retryable) if all are at work, or what making one raises."""
         began_s = time.monotonic()
+        metrics.WAITING_FOR_RECOGNISER.inc()
         try:
             async with asyncio.timeout(self._wait_s):
-                await self._seats.acquire()
+                await self._seats[engine].acquire()
         except TimeoutError as error:
             raise EngineError("all recognisers are at work", code="asr_busy", retryable=True) from error
+        finally:
+            metrics.WAITING_FOR_RECOGNISER.dec()
         metrics.RECOGNISER_WAIT_SECONDS.observe(time.monotonic() - began_s)
         try:
             recogniser = self._idle[engine].pop() if self._idle[engine] else await self._make(engine)
         except BaseException:
-            self._seats.release()
+            self._seats[engine].release()
             raise
         metrics.RECOGNISERS_BUSY.inc()
         self._holders[recogniser] = on_loss
@@ -92,7 +99,7 @@ class Recognisers:
         self._holders.pop(recogniser, None)
         if outcome is Outcome.IDLE and recogniser.is_usable and not self._is_closed:
             self._idle[engine].append(recogniser)
-            self._seats.release()
+            self._seats[engine].release()
         elif outcome is Outcome.UNFINISHED:
             self._spawn(self._leave(engine, recogniser), f"asr-leave-{engine}")
         else:
@@ -124,7 +131,7 @@ class Recognisers:
             self._spawn(self._refill(engine, recogniser), f"asr-refill-{engine}")
 
     async def _refill(self, engine: str, recogniser: Recogniser) -> None:
-        await self._seats.acquire()
+        await self._seats[engine].acquire()
         await self._replace(engine, recogniser, metrics.REPLACED_LOST)
 
     async def _leave(self, engine: str, recogniser: Recogniser) -> None:
@@ -138,7 +145,7 @@ class Recognisers:
             raise
         else:
             self._idle[engine].append(recogniser)
-            self._seats.release()
+            self._seats[engine].release()
 
     async def _replace(self, engine: str, recogniser: Recogniser, reason: Counter) -> None:
         reason.inc()
@@ -148,7 +155,7 @@ class Recognisers:
         except EngineError as error:
             log.warning("recogniser_not_replaced", engine=engine, code=error.code)
         finally:
-            self._seats.release()
+            self._seats[engine].release()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

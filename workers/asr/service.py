@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
 from shared.errors import EngineError
 from shared.ids import Role
@@ -10,9 +11,11 @@ from shared.link.messages import OpenAsr
 from shared.process.watchdog import Watchdog
 from shared.settings import AsrSettings
 from shared.worker.service import Job, Stream
-from workers.asr.engines.registry import make_engines
+from workers.asr import metrics
+from workers.asr.engines.registry import make_engines, own_seats
 from workers.asr.free_listening import FreeListening
 from workers.asr.held_listening import HeldListening
+from workers.asr.listening import Listening
 from workers.asr.opus import OpusDecoder
 from workers.asr.recognisers import Recognisers
 from workers.asr.utterance import Recognition
@@ -29,7 +32,9 @@ class AsrService:
         self._settings = settings
         watch = (watchdog or Watchdog()).watch("asr-vad")
         self._detector = VoiceDetector(settings.capacity, watch)
-        self._recognisers = Recognisers(make_engines(settings), settings.recognisers)
+        engines = make_engines(settings)
+        self._listenings: WeakSet[Listening] = WeakSet()
+        self._recognisers = Recognisers(engines, settings.recognisers, own_seats=own_seats(settings, engines))
 
     @property
     def capacity(self) -> int:
@@ -46,6 +51,9 @@ class AsrService:
 
     async def start(self) -> None:
         OpusDecoder.load_library()
+        # Asked when somebody scrapes: nothing is counted per frame.
+        metrics.PENDING_FRAMES.set_function(lambda: sum(one.pending_frames for one in self._listenings))
+        metrics.BACKLOG_SECONDS.set_function(lambda: max((one.backlog_s for one in self._listenings), default=0.0))
         await self._detector.start()
         await self._recognisers.start(self._settings.engine.name)
 
@@ -55,9 +63,13 @@ class AsrService:
         if engine not in self._recognisers.engines:
             raise EngineError("no such engine section here", code="unknown_engine")
         recognition = Recognition(self._recognisers, engine, self._settings.final_timeout_s)
+        listening: Listening
         if spec.mode == "manual":
-            return HeldListening(stream, spec, recognition)
-        return FreeListening(stream, spec, recognition, self._detector)
+            listening = HeldListening(stream, spec, recognition)
+        else:
+            listening = FreeListening(stream, spec, recognition, self._detector)
+        self._listenings.add(listening)
+        return listening
 
     async def close(self) -> None:
         await self._recognisers.close()

@@ -17,8 +17,11 @@ from shared.errors import EngineError
 from workers.asr import metrics
 from workers.asr.engines.engine import Brief, Recogniser, Transcript
 from workers.asr.recognisers import Outcome, Recognisers
+from workers.asr.timeline import RATE_HZ
 
 log = structlog.get_logger(__name__)
+
+BYTES_PER_S = RATE_HZ * 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Utterance:
         self._recogniser: Recogniser | None = None
         self._outcome = Outcome.UNFINISHED
         self._waiting: list[bytes] = []
+        self._fed_bytes = 0
         self._partial = ""
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
@@ -71,6 +75,7 @@ class Utterance:
         self.position = position
         if not pcm:
             return
+        self._fed_bytes += len(pcm)
         if self._recogniser is None:
             self._waiting.append(pcm)
             return
@@ -133,7 +138,9 @@ class Utterance:
         self._listener.on_partial(self, text)
 
     def _succeed(self) -> None:
-        assert self._ended_s is not None
+        assert self._ended_s is not None and self.transcript is not None
+        if self._fed_bytes and self.transcript.compute_s is not None:
+            metrics.REALTIME_FACTOR.observe(self.transcript.compute_s / (self._fed_bytes / BYTES_PER_S))
         seconds = self._loop.time() - self._ended_s
         self.engine_ms = seconds * 1000
         metrics.FINAL_SECONDS.observe(seconds)

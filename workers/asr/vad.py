@@ -167,6 +167,7 @@ class VoiceDetector:
         """Load the model on the thread. Raises EngineError if it cannot be loaded."""
         self._loop = asyncio.get_running_loop()
         self._ready, self._stopped = self._loop.create_future(), self._loop.create_future()
+        metrics.VAD_QUEUE_DEPTH.set_function(self._queue.qsize)
         self._thread.start()
         await self._ready
 

@@ -3,7 +3,7 @@
 `python -m workers.asr.engines.child MODULE PARENT_PID`, where MODULE has `make_decoder(options) -> Decoder`.
 
 Both pipes carry msgpack arrays [word, utterance, payload]. In: OPTIONS, then BEGIN, PCM, FINISH, CANCEL. Out: READY,
-PARTIAL, FINAL, IDLE (the answer to CANCEL), FAILED. Rules:
+PARTIAL, FINAL (text and the seconds it took to compute), IDLE (the answer to CANCEL), FAILED. Rules:
 * What waits behind a piece of audio is read before the next piece is decoded, so a CANCEL is never stuck behind it.
 * It dies with its parent: the kernel kills it, and the end of its input ends it too. Ctrl-C and SIGTERM are the
   parent's business; what the parent drains must not lose its recogniser first.
@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -106,17 +107,20 @@ class Worker:
         self._decoder = decoder
         self._partial = ""
         self._is_open = False
+        self._compute_s = 0.0
 
     def serve(self, message: Message) -> None:
         word, utterance, payload = message
         if word == Word.BEGIN:
-            self._partial, self._is_open = "", True
+            self._partial, self._is_open, self._compute_s = "", True, 0.0
             self._decoder.begin()
         elif word == Word.PCM:
             self._feed(utterance, payload)
         elif word == Word.FINISH:
             self._is_open = False
-            self._pipe.send(Word.FINAL, utterance, self._decoder.finish())
+            began_s = time.monotonic()
+            text = self._decoder.finish()
+            self._pipe.send(Word.FINAL, utterance, (text, self._compute_s + time.monotonic() - began_s))
         elif word == Word.CANCEL:
             self._cancel()
             self._pipe.send(Word.IDLE, utterance)
@@ -127,7 +131,9 @@ class Worker:
             self._decoder.cancel()
 
     def _feed(self, utterance: int, pcm: bytes) -> None:
+        began_s = time.monotonic()
         partial = self._decoder.feed(pcm)
+        self._compute_s += time.monotonic() - began_s
         if partial and partial != self._partial:
             self._partial = partial
             self._pipe.send(Word.PARTIAL, utterance, partial)

@@ -37,6 +37,8 @@ class Transcript:
 
     text: str
     language: str | None = None
+    compute_s: float | None = None
+    """What the recogniser worked on it, an upstream's time included; None = not known."""
 
 
 class Recogniser(Protocol):

@@ -83,7 +83,8 @@ class ChildRecogniser:
         self._send(Word.PCM, payload=pcm)
 
     async def finish(self) -> Transcript:
-        return Transcript(await self._ask(Word.FINISH))
+        text, compute_s = await self._ask(Word.FINISH)
+        return Transcript(text, compute_s=compute_s)
 
     async def cancel(self) -> None:
         await self._ask(Word.CANCEL)

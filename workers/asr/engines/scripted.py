@@ -2,9 +2,11 @@
 
 The audio before it is real: packets, decoding, voice detection and endpointing are those of every engine.
 
-Options: `text` (a template with {session}, {utterance} and {language}; default "utterance {utterance} of {session}"),
+Options: `text` (a template with {session}, {utterance}, {language} and {mark}: the mark that is heard in the sound, see
+shared/marks.py, or "unmarked"; default "utterance {utterance} of {session}"),
 `delay_ms` (end of speech to text, default 0), `partials` (true = a partial after every word's worth of audio),
-`fail` (raise: each text is an error; sleep: each call takes 20 s), `fail_every` (only every n-th utterance, default 1).
+`fail` (raise: each text is an error; sleep: each call takes 20 s), `fail_every` (only every n-th utterance, default 1),
+`stage` (a directory of cues, see shared.rehearsal; the point is `recognising`).
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ConfigError, EngineError
+from shared.marks import mark_of
+from shared.rehearsal import LOOK_S, Stage
 from shared.settings import EngineChoice
 from workers.asr.engines.engine import Brief, OnLoss, OnPartial, Recogniser, Transcript
 from workers.asr.engines.whole import WholeUtterance
@@ -25,6 +30,8 @@ WORD_BYTES = RATE_HZ * 2 * 3 // 10
 
 SLEEP_S = 20.0
 
+UNMARKED = "unmarked"
+
 
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +41,7 @@ class Options(BaseModel):
     partials: bool = False
     fail: Literal["raise", "sleep"] | None = None
     fail_every: int = Field(1, ge=1)
+    stage: str | None = None
 
 
 class Script:
@@ -41,19 +49,27 @@ class Script:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._stage = Stage(options.stage)
         self._asked = 0
 
-    def text(self, brief: Brief) -> str:
-        return self._options.text.format(
-            session=brief.session, utterance=brief.utterance, language=brief.language or ""
+    def text(self, brief: Brief, pcm: bytes = b"") -> str:
+        template = self._options.text
+        mark = mark_of(np.frombuffer(pcm, np.int16), RATE_HZ) if "{mark}" in template else None
+        return template.format(
+            session=brief.session,
+            utterance=brief.utterance,
+            language=brief.language or "",
+            mark=mark.word if mark else UNMARKED,
         )
 
     async def recognise(self, pcm: bytes, brief: Brief) -> Transcript:
         await asyncio.sleep(self._options.delay_ms / 1000)
+        while self._stage.holds("recognising", brief.session):
+            await asyncio.sleep(LOOK_S)
         self._asked += 1
         if self._options.fail is not None and self._asked % self._options.fail_every == 0:
             await self._fail()
-        return Transcript(self.text(brief), brief.language)
+        return Transcript(self.text(brief, pcm), brief.language)
 
     async def _fail(self) -> None:
         if self._options.fail == "sleep":

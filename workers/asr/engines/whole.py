@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from workers.asr.engines.engine import Brief, OnPartial, Transcript
 
@@ -30,7 +32,9 @@ class WholeUtterance:
         assert self._brief is not None, "finish without begin"
         pcm = bytes(self._pcm)
         self._pcm.clear()
-        return await self._recognise(pcm, self._brief)
+        began_s = time.monotonic()
+        transcript = await self._recognise(pcm, self._brief)
+        return replace(transcript, compute_s=time.monotonic() - began_s)
 
     async def cancel(self) -> None:
         self._pcm.clear()
