@@ -7,12 +7,13 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run install dev libopus test lint format bench clean
+.PHONY: help run install dev libopus postgres test lint format bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --use-pep517
 LIBOPUS ?= libopus.so.0
+POSTGRES ?= $(wildcard /usr/lib/postgresql/*/bin/postgres) $(shell command -v postgres)
 VENV_KEY := $(shell { pwd; $(PYTHON) -VV; } 2>/dev/null | sha256sum | cut -c1-16)
 KEY := $(shell { echo $(VENV_KEY); cat pyproject.toml; } | sha256sum | cut -c1-16)
 VENV := .venv/python-$(VENV_KEY)
@@ -60,9 +61,24 @@ libopus: | $(VENV)
 	 $$as_root apt-get install -y -qq libopus0 >/dev/null 2>&1 || \
 	   { $$as_root apt-get update -qq && $$as_root apt-get install -y -qq libopus0 >/dev/null; }
 
+# The programs alone: the tests start a server of their own. Debian's package would make one that starts with the machine.
+# Without them `make test` goes on, and says which tests it has left out.
+postgres:
+	@if [ -n "$(strip $(POSTGRES))" ]; then exit 0; fi; \
+	 without="PostgreSQL is missing, so its tests are left out."; \
+	 if ! command -v apt-get >/dev/null; then echo "$$without Install it with your package manager to run them"; exit 0; fi; \
+	 if [ "$$(id -u)" = 0 ]; then as_root=""; \
+	 elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
+	 else echo "$$without To run them: sudo apt install postgresql"; exit 0; fi; \
+	 echo "installing postgresql, without a server that runs"; \
+	 get() { $$as_root apt-get install -y -qq --no-install-recommends "$$@" >/dev/null 2>&1; }; \
+	 { get postgresql-common || { $$as_root apt-get update -qq && get postgresql-common; }; } && \
+	 $$as_root sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
+	 get postgresql || echo "$$without It could not be installed"
+
 # Two test processes: most of what takes long waits for real time, not for the processor. A file stays in one of them,
 # as its tests share a cluster.
-test: lint libopus
+test: lint libopus postgres
 	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: dev

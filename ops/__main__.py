@@ -9,7 +9,20 @@ import sys
 from collections.abc import Sequence
 from typing import IO, cast
 
-COMMANDS = ("up", "down", "status", "devices", "models", "talk")
+COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "scale",
+    "drain",
+    "restart",
+    "reload",
+    "devices",
+    "keys",
+    "doctor",
+    "models",
+    "talk",
+)
 EXIT_INTERRUPTED = 130
 
 

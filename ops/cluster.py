@@ -12,15 +12,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from ops import signals
+from ops.acts import Act
+from ops.agreed import agree
+from ops.caretaker import Caretaker
 from ops.daemon import Daemon
 from ops.directories import prepared
 from ops.failures import Changes, Failures, write_fatal
 from ops.lock import locked
 from ops.logs import Logs
 from ops.plan import HURRIED_DRAIN_S, Plan
+from ops.process import GONE, ProcessName
+from ops.running import wanted_in, write_wanted
 from ops.startup import Coming, Failed, Ready, Startup
-from ops.stopping import Signal, Stop, Stopping
-from ops.supervisor import Supervisor, SupervisorError
+from ops.stopping import Stopping
+from ops.supervisor import Supervisor, SupervisorError, execute
 from ops.terminal import Terminal
 
 EXIT_OK = 0
@@ -45,6 +50,9 @@ class Cluster:
         self._terminal = terminal
         self._missing = missing
         self._supervisor = Supervisor(plan.run_dir)
+        write_wanted(plan.run_dir, frozenset(plan.names))
+        agree(plan.data_dir, plan.run_dir, plan.variables)
+        self._caretaker = Caretaker(plan.run_dir, self._supervisor, terminal)
         self._logs = Logs(plan.log_dir, plan.names)
         self._daemon = Daemon(plan, self._logs.output)
 
@@ -64,6 +72,7 @@ class Cluster:
             self._terminal.end_progress()
             on_ready(time.monotonic() - started_s)
             code = self._watch()
+        self._caretaker.end()
         if self._daemon.has_exited:
             return code
         self._stop(self._plan.drain_s if code == EXIT_OK else HURRIED_DRAIN_S)
@@ -105,11 +114,16 @@ class Cluster:
             if self._daemon.has_exited:
                 return self._report_death()
             with suppress(SupervisorError):
-                self._handle(failures, failures.observe(time.time(), self._supervisor.infos(self._plan.names)))
+                infos = self._supervisor.infos(sorted(self._wanted(), key=str))
+                self._handle(failures, failures.observe(time.time(), infos))
+                self._caretaker.tick(infos, failures.current.keys())
         return EXIT_OK
 
+    def _wanted(self) -> frozenset[ProcessName]:
+        return wanted_in(self._plan.run_dir)
+
     def _handle(self, failures: Failures, changes: Changes) -> None:
-        if changes.failed or changes.recovered:
+        if changes.failed or changes.recovered or changes.forgotten:
             write_fatal(self._plan.run_dir, failures.current)
         for name in changes.failed:
             self._report(f"{name} is down: {failures.current[name].reason}", [self._logs.of(name)])
@@ -123,10 +137,11 @@ class Cluster:
     def _stop(self, drain_s: float) -> None:
         stopping = Stopping(time.monotonic(), drain_s)
         self._terminal.progress(f"stopping: conversations have {drain_s:g} s to end (Ctrl-C again: 1 s)")
+        names = self._running()
         give_up_s = time.monotonic() + drain_s + 10.0
         while not stopping.is_done and not self._daemon.has_exited and time.monotonic() < give_up_s:
             with suppress(SupervisorError):
-                self._execute(stopping.step(time.monotonic(), self._supervisor.infos(self._plan.names)))
+                self._execute(stopping.step(time.monotonic(), self._supervisor.infos(names)))
             if not stopping.is_done and signals.wait(POLL_STOPPING_S):
                 stopping.hurry(time.monotonic())
         with suppress(SupervisorError):
@@ -134,13 +149,16 @@ class Cluster:
         self._daemon.wait(3.0)
         self._terminal.end_progress()
 
-    def _execute(self, acts: Sequence[Stop | Signal]) -> None:
+    def _running(self) -> list[ProcessName]:
+        """Also what is not wanted any more and still drains."""
+        try:
+            return [info.name for info in self._supervisor.all_infos() if info.state not in GONE]
+        except SupervisorError:
+            return list(self._wanted())
+
+    def _execute(self, acts: Sequence[Act]) -> None:
         for act in acts:
-            match act:
-                case Stop(name):
-                    self._supervisor.stop(name)
-                case Signal(name, signal_name):
-                    self._supervisor.signal(name, signal_name)
+            execute(self._supervisor, act)
 
     def _report_death(self) -> int:
         reason = f"supervisord has died (exit code {self._daemon.exit_code}); the cluster ends with it"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ops.supervisor import ProcessInfo, ProcessName
+from ops.process import ProcessInfo, ProcessName
 
 SHORT_LIFE_S = 7
 """Four such lives fit into half a minute."""

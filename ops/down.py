@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.lock import Holder, holder
-from shared.config.load import load
+from ops.running import data_dir_of
 
 POLL_S = 0.1
 
@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return stop(load().cluster.data_dir, args.timeout, is_now=args.now)
+    return stop(data_dir_of(), args.timeout, is_now=args.now)
 
 
 def stop(data_dir: Path, timeout_s: float, *, is_now: bool) -> int:

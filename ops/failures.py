@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ops.crash_loop import SHORT_LIFE_S, CrashLoops
-from ops.supervisor import ProcessInfo, ProcessName
+from ops.process import ProcessInfo, ProcessName
 
 FATAL_NAME = "fatal.json"
 DEATHS_IN_A_ROW = 4
@@ -36,6 +36,8 @@ class Changes:
     stop: tuple[ProcessName, ...] = ()
     """Dies again and again without ever becoming FATAL: to be stopped by us."""
     retry: tuple[ProcessName, ...] = ()
+    forgotten: tuple[ProcessName, ...] = ()
+    """Broken before, and not wanted any more."""
 
 
 class Failures:
@@ -51,6 +53,9 @@ class Failures:
 
     def observe(self, now_s: float, infos: Sequence[ProcessInfo]) -> Changes:
         """`now_s` is unix time: people read it."""
+        unwanted = self.current.keys() - {info.name for info in infos}
+        for name in unwanted:
+            del self.current[name]
         looping = tuple(self._crash_loops.observe(infos, DEATHS_IN_A_ROW))
         fatal = tuple(i.name for i in infos if i.state == "FATAL")
         failed = tuple(name for name in (*fatal, *looping) if name not in self.current)
@@ -62,7 +67,7 @@ class Failures:
         recovered = tuple(i.name for i in infos if i.name in self.current and _is_well(i))
         for name in recovered:
             del self.current[name]
-        return Changes(failed, recovered, looping, self._due(now_s, infos))
+        return Changes(failed, recovered, looping, self._due(now_s, infos), tuple(unwanted))
 
     def _due(self, now_s: float, infos: Sequence[ProcessInfo]) -> tuple[ProcessName, ...]:
         due = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ops.supervisor import ProcessName
+from ops.process import ProcessName
 
 TAIL_LINES = 15
 TAIL_BYTES = 16_384

@@ -10,22 +10,25 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import deploy
-from ops.supervisor import ProcessName
+from ops.process import ProcessName
+from shared.config.epoch import VARIABLE as EPOCH_VARIABLE
+from shared.config.keys import VARIABLES
 from shared.settings import ClusterSettings
 
 DEFAULT_DRAIN_S = 8.0
 HURRIED_DRAIN_S = 1.0
 LONGEST_DRAIN_S = 60.0
-"""Of any role, when it is stopped alone."""
+"""Of any role, when it is stopped alone. A stop of the whole cluster hurries at its own deadline (Stopping)."""
 START_TIMEOUT_S = 180.0
 """A large model on a slow disk takes minutes; a program that fails is found long before."""
 MIN_FDS = 16_384
 """supervisord closes so many descriptors at every spawn: more only costs time."""
 FIRST_TO_STOP = "router"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Plan:
     run_dir: Path
     log_dir: Path
     environment: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the person who starts it: what overrules the configuration file, now and when that is read again."""
     drain_s: float = DEFAULT_DRAIN_S
     start_timeout_s: float = START_TIMEOUT_S
 
@@ -53,6 +58,7 @@ def plan_of(settings: ClusterSettings, environ: Mapping[str, str], drain_s: floa
         run_dir=run_dir,
         log_dir=log_dir,
         environment={**environ, **cluster_environment(settings, data_dir, run_dir, log_dir, drain_s)},
+        variables=overruling(environ, data_dir, run_dir),
         drain_s=drain_s,
     )
 
@@ -60,8 +66,20 @@ def plan_of(settings: ClusterSettings, environ: Mapping[str, str], drain_s: floa
 def process_names(settings: ClusterSettings) -> tuple[ProcessName, ...]:
     """The slots to start, in the order in which they are started: web answers first, routers wait for no one."""
     counts = settings.counts
-    wanted = {"web": 1, "router": counts.routers, "session": counts.session, "asr": counts.asr, "tts": counts.tts}
+    wanted = {
+        "web": min(1, counts.routers),
+        "router": counts.routers,
+        "session": counts.session,
+        "asr": counts.asr,
+        "tts": counts.tts,
+    }
     return tuple(ProcessName(program, slot) for program, count in wanted.items() for slot in range(count))
+
+
+def overruling(environ: Mapping[str, str], data_dir: Path, run_dir: Path) -> dict[str, str]:
+    """The variables that the configuration is read with, and where it lies."""
+    own = {variable: environ[variable] for variable in VARIABLES if environ.get(variable)}
+    return own | {"XZ_DATA_DIR": str(data_dir), "XZ_RUN_DIR": str(run_dir)}
 
 
 def cluster_environment(
@@ -70,18 +88,20 @@ def cluster_environment(
     """The variables that deploy/supervisord.conf and the processes read."""
     counts = settings.counts
     return {
-        "XZ_HOST": settings.host,
+        # supervisord listens before anything runs: where nobody would answer, no device should find a port.
+        "XZ_HOST": settings.host if counts.routers else LOOPBACK,
         "XZ_WS_PORT": str(settings.ws_port),
         "XZ_HTTP_PORT": str(settings.http_port),
         "XZ_METRICS_PORT": str(settings.metrics_port),
         "XZ_DATA_DIR": str(data_dir),
         "XZ_RUN_DIR": str(run_dir),
         "XZ_LOG_DIR": str(log_dir),
+        EPOCH_VARIABLE: str(run_dir),
         "XZ_ROUTERS": str(counts.routers),
         "XZ_ASR": str(counts.asr),
         "XZ_TTS": str(counts.tts),
         "XZ_SESSION": str(counts.session),
-        "XZ_DRAIN_S": f"{drain_s:g}",
+        "XZ_DRAIN_S": f"{max(drain_s, LONGEST_DRAIN_S):g}",
         "XZ_STOP_WAIT_S": str(math.ceil(max(drain_s, LONGEST_DRAIN_S)) + 15),
         "XZ_MIN_FDS": str(min_fds()),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

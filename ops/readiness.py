@@ -6,13 +6,15 @@ The web process calls the cluster ready as soon as every pool has one worker; a 
 from __future__ import annotations
 
 import http.client
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ops.supervisor import ProcessName
+from ops.process import ProcessName
 from ops.unix_http import get_json
+from shared.settings import metrics_port_of
 
 ADMIN_SOCKET_NAME = "admin.sock"
 POOLS = ("asr", "tts", "session")
@@ -28,6 +30,24 @@ def missing_of(run_dir: Path, names: Iterable[ProcessName]) -> str | None:
     except (OSError, http.client.HTTPException):
         return "web"
     return absent_workers(names, cluster)
+
+
+def absent_here(names: Iterable[ProcessName], metrics_port: int) -> str | None:
+    """The same of a machine with workers only: each has to have heard from some router."""
+    late = [f"{name.program} {name.slot}" for name in names if not _has_joined(name, metrics_port)]
+    return ", ".join(late) or None
+
+
+def _has_joined(name: ProcessName, metrics_port: int) -> bool:
+    port = metrics_port_of(metrics_port, name.program, name.slot)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    try:
+        connection.request("GET", "/readyz")
+        return bool(json.loads(connection.getresponse().read()).get("routers"))
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def describe(readiness: Any) -> str:

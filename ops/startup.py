@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ops.crash_loop import CrashLoops
-from ops.supervisor import ProcessInfo, ProcessName
+from ops.process import ProcessInfo, ProcessName
 
 DEATHS_AT_START = 2
 SHORT_LIFE_S = 120

@@ -1,6 +1,7 @@
 """How a cluster is stopped: in which order, with which deadlines.
 
-1. `routers`: they stop first and drain while the workers still answer them.
+1. `routers`: they stop first and drain while the workers still answer them; a second before the deadline they are told
+   again, so that what they do last finds the workers there.
 2. `rest`: workers and web, together, as soon as the last router is gone.
 3. `hurried`: at the deadline, or when the person asks a second time: everything gets a second SIGTERM, which shortens a
    process's own deadline to a second.
@@ -13,11 +14,11 @@ The core takes supervisord's table and the time, and returns what to send.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from ops.acts import Signal, Stop
 from ops.plan import FIRST_TO_STOP, HURRIED_DRAIN_S
-from ops.supervisor import ProcessInfo, ProcessName, State
+from ops.process import GONE, STOPPABLE, ProcessInfo, ProcessName
 
 Phase = Literal["routers", "rest", "hurried", "killed", "done"]
 GRACE_S = 1.0
@@ -25,24 +26,6 @@ GRACE_S = 1.0
 REAP_S = 3.0
 COALESCE_S = 0.25
 """Two SIGTERMs closer together may arrive as one."""
-
-_GONE: frozenset[State] = frozenset({"STOPPED", "FATAL", "UNKNOWN"})
-_STOPPABLE: frozenset[State] = frozenset({"STARTING", "RUNNING", "BACKOFF"})
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The first SIGTERM, by way of supervisord, which then does not restart it."""
-
-    name: ProcessName
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Another signal to a process that is stopping."""
-
-    name: ProcessName
-    signal_name: Literal["TERM", "KILL"]
 
 
 class Stopping:
@@ -68,11 +51,11 @@ class Stopping:
 
     def step(self, now_s: float, infos: Sequence[ProcessInfo]) -> list[Stop | Signal]:
         """What to send now. Call again after a moment until `is_done`."""
-        alive = [info for info in infos if info.state not in _GONE]
+        alive = [info for info in infos if info.state not in GONE]
         self._advance(now_s, alive)
         match self.phase:
             case "routers":
-                return self._stop(now_s, [info for info in alive if info.name.program == FIRST_TO_STOP])
+                return self._stop_routers(now_s, [info for info in alive if info.name.program == FIRST_TO_STOP])
             case "rest":
                 return self._stop(now_s, alive)
             case "hurried":
@@ -80,6 +63,11 @@ class Stopping:
             case "killed":
                 return [*self._stop(now_s, alive), *(Signal(i.name, "KILL") for i in alive if i.state == "STOPPING")]
         return []
+
+    def _stop_routers(self, now_s: float, routers: list[ProcessInfo]) -> list[Stop | Signal]:
+        # Stopped alone, a process may drain for longer: routers are hurried in time to be gone at the deadline.
+        is_late = now_s >= self._deadline_s - HURRIED_DRAIN_S
+        return [*self._stop(now_s, routers), *(self._hurry(now_s, routers) if is_late else ())]
 
     def _advance(self, now_s: float, alive: list[ProcessInfo]) -> None:
         if not alive:
@@ -99,7 +87,7 @@ class Stopping:
         self.phase, self._deadline_s = "hurried", now_s + HURRIED_DRAIN_S + GRACE_S
 
     def _stop(self, now_s: float, infos: list[ProcessInfo]) -> list[Stop | Signal]:
-        names = [info.name for info in infos if info.state in _STOPPABLE]
+        names = [info.name for info in infos if info.state in STOPPABLE]
         self._told_s.update(dict.fromkeys(names, now_s))
         return [Stop(name) for name in names]
 

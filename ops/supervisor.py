@@ -9,16 +9,15 @@ from __future__ import annotations
 import http.client
 import xmlrpc.client
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
+from ops.acts import Act, Signal, Start, Stop
+from ops.process import ProcessInfo, ProcessName, State
 from ops.unix_http import UnixTransport
 from shared.errors import XiaozhiError
 
 SOCKET_NAME = "supervisor.sock"
-State = Literal["STOPPED", "STARTING", "RUNNING", "BACKOFF", "STOPPING", "EXITED", "FATAL", "UNKNOWN"]
-ENDED: frozenset[State] = frozenset({"STOPPED", "EXITED", "FATAL", "UNKNOWN"})
 T = TypeVar("T")
 
 _BENIGN_FAULTS = frozenset({50, 60, 70})
@@ -30,43 +29,6 @@ class SupervisorError(XiaozhiError):
     """supervisord does not answer, or refuses."""
 
     code = "supervisor"
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessName:
-    """One slot of a program."""
-
-    program: str
-    slot: int
-
-    def __str__(self) -> str:
-        return f"{self.program}_{self.slot:02d}"
-
-    @property
-    def full(self) -> str:
-        """As supervisord wants it."""
-        return f"{self.program}:{self}"
-
-    @classmethod
-    def parse(cls, text: str) -> ProcessName:
-        program, _, slot = text.rpartition("_")
-        return cls(program, int(slot))
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessInfo:
-    """What supervisord knows of one process."""
-
-    name: ProcessName
-    state: State
-    pid: int
-    uptime_s: int
-    message: str
-    log: Path
-
-    @property
-    def has_ended(self) -> bool:
-        return self.state in ENDED
 
 
 def info_of(row: dict[str, Any]) -> ProcessInfo:
@@ -125,6 +87,17 @@ class Supervisor:
 
     def shutdown(self) -> None:
         _tell(self._proxy.supervisor.shutdown)
+
+
+def execute(supervisor: Supervisor, act: Act) -> None:
+    """Raises SupervisorError."""
+    match act:
+        case Start(name):
+            supervisor.start(name)
+        case Stop(name):
+            supervisor.stop(name)
+        case Signal(name, signal_name):
+            supervisor.signal(name, signal_name)
 
 
 def _ask(call: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from typing import Any
 from ops import signals
 from ops.addresses import shown_host
 from ops.cluster import hold
+from ops.orphans import end_orphans
 from ops.plan import DEFAULT_DRAIN_S, Plan, plan_of
-from ops.readiness import missing_of
+from ops.readiness import absent_here, missing_of
+from ops.store import bring_up_to_date
 from ops.terminal import Terminal
 from shared.config.load import load_with_warnings
 from shared.config.preflight import check, config_problems
@@ -58,15 +60,21 @@ def run(args: argparse.Namespace) -> int:
             return refuse(terminal, config_problems(error))
         for warning in warnings:
             terminal.line(f"warning: {warning}")
+        end_orphans(settings.cluster, terminal.line)
         terminal.progress("checking configuration, ports, models, directories")
         problems = check(settings)
         terminal.end_progress()
         if problems:
             return refuse(terminal, problems)
+        try:
+            for news in bring_up_to_date(settings):
+                terminal.line(news)
+        except XiaozhiError as error:
+            return refuse(terminal, [error])
         plan = plan_of(settings.cluster, os.environ, args.drain)
         show = partial(show_ready, terminal, settings.cluster, plan)
         try:
-            return hold(plan, terminal, partial(missing_of, plan.run_dir, plan.names), show)
+            return hold(plan, terminal, missing_in(plan, settings.cluster), show)
         except XiaozhiError as error:
             return refuse(terminal, [error])
 
@@ -80,6 +88,13 @@ def refuse(terminal: Terminal, reasons: Sequence[object]) -> int:
     return EXIT_REFUSED
 
 
+def missing_in(plan: Plan, settings: ClusterSettings) -> Callable[[], str | None]:
+    """What a start waits for."""
+    if settings.counts.routers:
+        return partial(missing_of, plan.run_dir, plan.names)
+    return partial(absent_here, plan.names, settings.metrics_port)
+
+
 def show_ready(terminal: Terminal, settings: ClusterSettings, plan: Plan, took_s: float) -> None:
     host = shown_host(settings.host)
     ota_url = f"http://{host}:{settings.http_port}/xiaozhi/ota/"
@@ -88,6 +103,11 @@ def show_ready(terminal: Terminal, settings: ClusterSettings, plan: Plan, took_s
         f"xiaozhi-cluster is ready after {took_s:.1f} s: {counts.routers} router, {counts.asr} asr, {counts.tts} tts, "
         f"{counts.session} session"
     )
+    if not counts.routers:
+        terminal.line(f"  routers      {', '.join(settings.router_endpoints)}")
+        terminal.line(f"  logs         {plan.log_dir}")
+        terminal.line("  stop         Ctrl-C")
+        return
     terminal.line(f"  WebSocket    ws://{host}:{settings.ws_port}/xiaozhi/v1/")
     terminal.line(f"  OTA          {ota_url}   (set this in your devices)")
     terminal.line(f"  talk to it   {talk_command(settings, ota_url)}")

@@ -2,6 +2,7 @@
 
 Signals: SIGTERM (and SIGINT) drains: not ready, listener closed, running turns end, then the rest is closed, the
 workers are told, exit 0. A second signal shortens the deadline to one second. The supervisor's death drains too.
+SIGHUP: keys are read again, and the cluster's epoch is looked at.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import gc
 import os
 import signal
 import socket
+from functools import partial
 from typing import Any
 
 import structlog
 
 from router.device.gateway import Gateway
+from router.device.share_table import ShareTable
 from router.pools.switchboard import Switchboard
 from router.talk.prompts import load_prompts
+from shared.config.reload import reloaded
 from shared.errors import ConfigError
 from shared.identity.devices import DeviceReader, devices_path
 from shared.ids import Role
-from shared.link.endpoints import endpoint_of
+from shared.link.endpoints import binding_of
+from shared.link.keys import load_router_keys
 from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
 from shared.process.blocked import BlockedLoop
-from shared.process.drain import HURRY_S, drain_deadline_s
+from shared.process.drain import DRAIN_SECONDS, HURRY_S, drain_deadline_s
 from shared.process.parent import Parent
 from shared.process.probes import Probes, thread_budget, thread_count, version
 from shared.process.watchdog import Watchdog
@@ -49,7 +54,10 @@ class RouterProcess:
         self._parent = Parent()
         self._watchdog = Watchdog()
         cluster = settings.cluster
-        self._switchboard = Switchboard({role: endpoint_of(cluster, slot, role) for role in Role})
+        self._switchboard = Switchboard(
+            {role: binding_of(cluster, slot, role) for role in Role},
+            load_keys=partial(load_router_keys, cluster.data_dir) if cluster.link_bind else None,
+        )
         self._registry = DeviceReader.open(devices_path(cluster.data_dir))
         self._gateway = Gateway(settings, self._switchboard, load_prompts(), self._registry)
 
@@ -58,16 +66,18 @@ class RouterProcess:
         loop.slow_callback_duration = SLOW_CALLBACK_S
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hup)
         probes = Probes(
             metrics_port_of(self._settings.cluster.metrics_port, "router", self._slot),
             self._ready,
             thread_budget(link=True),
-            pages={"/cluster": self._cluster},
+            host=self._settings.cluster.metrics_host,
+            pages={"/cluster": self._cluster, "/streams": self._switchboard.streams},
         )
         try:
             await probes.start()
             await self._switchboard.start()
-            await self._gateway.start(self._listener())
+            await self._gateway.start(self._listener(), self._shares())
         except ConfigError as error:
             log.critical("router_cannot_start", slot=self._slot, code=error.code, error=str(error))
             return 1
@@ -86,7 +96,8 @@ class RouterProcess:
         await self._stop.wait()
         drain_s = drain_deadline_s(DRAIN_S)
         log.info("router_draining", connections=self._gateway.connections, deadline_s=drain_s)
-        await self._gateway.drain(drain_s, self._hurry)
+        with DRAIN_SECONDS.time():
+            await self._gateway.drain(drain_s, self._hurry)
         self._gateway.close()
         await self._switchboard.close()
         self._registry.close()
@@ -107,6 +118,22 @@ class RouterProcess:
             listener.close()
             raise ConfigError("XZ_WS_PORT", cluster.ws_port, f"a free port ({error.strerror})") from error
         return listener
+
+    def _shares(self) -> ShareTable | None:
+        """Only who shares a listening socket has siblings that can take what this router leaves."""
+        if self._listen_fd is None:
+            return None
+        try:
+            return ShareTable(self._settings.cluster.run_dir, self._slot)
+        except OSError as error:
+            log.warning("no_share_table", error=error.strerror)
+            return None
+
+    def _on_hup(self) -> None:
+        """Keys are read again; settings count from a device's next connection on."""
+        self._settings = reloaded("router", self._settings)
+        self._gateway.reconfigure(self._settings)
+        self._switchboard.reload()
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
@@ -141,6 +168,7 @@ class RouterProcess:
                 "sessions": self._gateway.phases(),
                 "threads": thread_count(),
                 "draining": self._stop.is_set(),
+                "epoch": self._settings.epoch,
             },
             "pools": {role: pool["workers"] for role, pool in snapshot["pools"].items()},
             "ready": not self._missing() and not self._stop.is_set(),

@@ -45,7 +45,8 @@ class EngineChoice(Frozen):
 class Counts(Frozen):
     """How many processes `xiaozhi up` starts."""
 
-    routers: int = Field(1, ge=1, le=10)
+    routers: int = Field(1, ge=0, le=10)
+    """0 = a machine with workers only: no web process either."""
     asr: int = Field(2, ge=0, le=40)
     tts: int = Field(2, ge=0, le=40)
     session: int = Field(2, ge=0, le=40)
@@ -63,7 +64,18 @@ class ClusterSettings(Frozen):
     run_dir: Path = Path("run")
     counts: Counts = Counts()
     router_endpoints: tuple[str, ...] = ()
-    """Where workers find the routers; empty = one ipc:// directory per router slot under run_dir."""
+    """Where workers find the routers: `local` (the sockets in run_dir), ipc://, tcp://HOST:PORT, file:// (a list that
+    is read again when it changes). Empty = `local`."""
+    link_bind: str = ""
+    """tcp://ADDRESS:PORT where the routers also take workers of other machines; needs keys. Empty = nowhere."""
+    metrics_host: Literal["127.0.0.1", "0.0.0.0", "::"] = "127.0.0.1"
+    """Address of every process's metrics port: this machine only, or every one of its addresses."""
+    advertised_host: str = ""
+    """How other machines reach this one; empty = its host name."""
+    recycle_after_h: float = Field(0.0, ge=0, le=8760)
+    """A process that has run for so long is replaced, through a drain; 0 = never."""
+    recycle_rss_mib: float = Field(0.0, ge=0)
+    """So is one that holds more memory than this, with its children; 0 = never."""
 
 
 class RouterSettings(Frozen):
@@ -84,14 +96,21 @@ class RouterSettings(Frozen):
     vad: VadProfile = VadProfile()
     lead_frames: int = Field(3, ge=1, le=5)
     device_buffer_frames: int = Field(40, ge=5, le=1000)
-    tts_audio_send_delay_ms: int = Field(0, ge=0, le=1000)
-    """0 = one frame per frame duration."""
     reply_timeout_s: float = Field(25.0, gt=0)
     """No progress for so long in a turn: apologise and `tts stop`."""
     final_timeout_s: float = Field(3.0, gt=0)
     segment_timeout_s: float = Field(15.0, gt=0)
     first_frame_timeout_s: float = Field(3.0, gt=0)
     next_frame_timeout_s: float = Field(2.0, gt=0)
+    slow_close_s: float = Field(3.0, gt=0)
+    """A device whose socket takes nothing for so long is let go."""
+    max_devices: int = Field(2000, ge=1)
+    """Connections of one router; who comes on top is refused before the upgrade."""
+    connects_per_minute: int = Field(60, ge=1)
+    """Of one device."""
+    address_connections: int = Field(1000, ge=1)
+    """From one address at once; this machine, trusted proxies and the MQTT gateway are exempt."""
+    address_connects_per_minute: int = Field(1200, ge=1)
 
 
 class AsrSettings(Frozen):
@@ -99,7 +118,7 @@ class AsrSettings(Frozen):
     engines: dict[str, EngineChoice] = Field(default_factory=dict)
     """All configured sections, by name."""
     recognisers: int = Field(2, ge=1, le=64)
-    """How many utterances one worker recognises at once."""
+    """How many utterances one worker recognises at once, apart from engines with a number of their own."""
     capacity: int = Field(400, ge=1)
     """How many ears one worker listens to."""
     final_timeout_s: float = Field(3.0, gt=0)
@@ -169,6 +188,26 @@ class LogSettings(Frozen):
     file_backups: int = Field(5, ge=0)
 
 
+class StoreSettings(Frozen):
+    """What outlives a process: dialogues, memory, device facts, the outbox."""
+
+    url: str = Field("", repr=False)
+    """Empty = SQLite under data_dir. May hold a password."""
+    pool_size: int = Field(3, ge=1, le=50)
+    """PostgreSQL connections of one process; SQLite has one."""
+    wait_s: float = Field(20.0, ge=0, le=3600)
+    """How long a process that starts waits for tables that fit it."""
+    history_days: int = Field(30, ge=0)
+    """0 = for ever. So are devices that did not come back."""
+    max_turns_per_device: int = Field(1000, ge=1)
+    memory_days: int = Field(0, ge=0)
+    """Since it changed; 0 = for ever."""
+    outbox_days: int = Field(7, ge=1)
+    outbox_attempts: int = Field(8, ge=1)
+    """Then a parcel is dead."""
+    sweep_interval_s: float = Field(3600.0, gt=0)
+
+
 class Settings(Frozen):
     """Everything, validated whole, under one epoch."""
 
@@ -181,6 +220,7 @@ class Settings(Frozen):
     auth: AuthSettings = AuthSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+    store: StoreSettings = StoreSettings()
 
 
 METRICS_OFFSETS = {"web": 0, "router": 10, "session": 20, "asr": 60, "tts": 100}

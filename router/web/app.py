@@ -50,6 +50,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as refusal:
         if refusal.status < 400:
             raise
+        metrics.REFUSALS.labels(str(refusal.status)).inc()
         body = {"success": False, "message": refusal.reason}
         headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else None
         return web.json_response(body, status=refusal.status, headers=headers)

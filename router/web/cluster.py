@@ -7,6 +7,7 @@ import json
 import re
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from pydantic import ValidationError
 
 from router.web.disk import DiskThread
 from router.web.fetch import get_page
+from router.web.metrics import RecycledCounts
 from router.web.snapshot import LOOPBACK, ClusterReport, RouterSnapshot, Target, router_target, worker_targets
+from shared.desired import read_desired
 from shared.settings import ClusterSettings, metrics_port_of
 
 _log = structlog.get_logger(__name__)
@@ -26,22 +29,25 @@ MAX_QUESTIONS = 16
 """At the same time."""
 FATAL_FILE = "fatal.json"
 """{"asr_00": {"reason": "..."}, ...}: processes that do not come up, written by `xiaozhi up` into the run directory."""
+RECYCLED_FILE = "recycled.json"
+"""{"asr/age": 2, ...}: processes that `xiaozhi up` has replaced, by program and reason."""
 
 _GAUGE = re.compile(r"^(xz_process_threads|xz_thread_budget) ([0-9.e+]+)$", re.MULTILINE)
 _VERSION = re.compile(r'^xz_build_info\{[^}]*\bversion="([^"]*)"', re.MULTILINE)
 
 
 class ClusterView:
-    """Asks the routers of this machine on their metrics ports."""
+    """Asks the routers of this machine on their metrics ports: the ones that should run at present."""
 
     def __init__(self, settings: ClusterSettings, slot: int, disk: DiskThread) -> None:
         self._settings = settings
         self._slot = slot
         self._disk = disk
-        self._own_host = socket.gethostname()
+        self._own_host = settings.advertised_host or socket.gethostname()
         self._lock = asyncio.Lock()
         self._report: ClusterReport | None = None
         self._asked_s = 0.0
+        self._recycled = RecycledCounts()
         self._questions = asyncio.Semaphore(MAX_QUESTIONS)
 
     async def report(self) -> ClusterReport:
@@ -60,6 +66,13 @@ class ClusterView:
         routers = [router_target(slot, self._port_of("router", slot), told) for slot, told in report.routers.items()]
         return [own, *routers, *worker_targets(report.workers(), self._own_host)]
 
+    async def scrape_targets(self) -> list[Target]:
+        """As Prometheus finds them: this machine's processes under its name, if they can be reached by others."""
+        targets = await self.targets()
+        if self._settings.metrics_host == LOOPBACK:
+            return targets
+        return [replace(target, host=self._own_host) if target.host == LOOPBACK else target for target in targets]
+
     async def processes(self, targets: Sequence[Target]) -> list[dict[str, Any]]:
         """Threads and version of each, as it tells them itself; without them if it does not answer. Another machine's
         processes are not asked: their metrics ports are open to their own machine and to Prometheus only."""
@@ -73,9 +86,10 @@ class ClusterView:
         return metrics_port_of(self._settings.metrics_port, program, slot)
 
     async def _ask_all(self) -> ClusterReport:
-        slots = range(self._settings.counts.routers)
+        slots = await self._disk.run(router_slots, self._settings)
         snapshots = await asyncio.gather(*(self._ask(slot) for slot in slots))
         fatal = await self._disk.run(read_fatal, self._settings.run_dir / FATAL_FILE)
+        self._recycled.update(await self._disk.run(read_recycled, self._settings.run_dir / RECYCLED_FILE))
         return ClusterReport(dict(zip(slots, snapshots, strict=True)), fatal)
 
     async def _ask(self, slot: int) -> RouterSnapshot | None:
@@ -94,6 +108,21 @@ class ClusterView:
     async def _get(self, port: int, path: str) -> str | None:
         async with self._questions:
             return await get_page(LOOPBACK, port, path, timeout_s=ASK_TIMEOUT_S)
+
+
+def router_slots(settings: ClusterSettings) -> Sequence[int]:
+    """The routers that should run now; the configured ones if nobody says (a web process on its own)."""
+    desired = read_desired(settings.run_dir)
+    return range(settings.counts.routers) if desired is None else desired.get("router", ())
+
+
+def read_recycled(path: Path) -> dict[str, int]:
+    """Replacements of old and large processes, by "program/reason"; empty if the file is not there."""
+    try:
+        counts = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {str(key): int(count) for key, count in counts.items()}
 
 
 def read_fatal(path: Path) -> dict[str, str]:

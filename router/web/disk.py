@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
+from router.web import metrics
+
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
 
@@ -24,7 +26,8 @@ class DiskThread:
         loop.set_default_executor(self._executor)
 
     async def run(self, function: Callable[[*Args], Result], *args: *Args) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        with metrics.DISK_CALLS.track_inprogress():
+            return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 
     def close(self) -> None:
         """Waits for what is under way."""

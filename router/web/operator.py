@@ -41,10 +41,11 @@ class AdminKey:
 
 
 class OperatorDesk:
-    def __init__(self, view: ClusterView, key: AdminKey | None) -> None:
-        """`key` None: whoever reaches this listener is the operator."""
+    def __init__(self, view: ClusterView, key: AdminKey | None, life: Callable[[], dict[str, int]] = dict) -> None:
+        """`key` None: whoever reaches this listener is the operator, and is told of this process's own `life`."""
         self._view = view
         self._key = key
+        self._life = life
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -62,7 +63,7 @@ class OperatorDesk:
         return guarded
 
     async def on_healthz(self, _request: web.Request) -> web.Response:
-        return web.json_response({"ok": True})
+        return web.json_response({"ok": True, **self._life()})
 
     async def on_readyz(self, _request: web.Request) -> web.Response:
         """The whole cluster: 200 only if every configured router is ready and the supervisor gave up on nothing."""
@@ -72,7 +73,7 @@ class OperatorDesk:
 
     async def on_targets(self, _request: web.Request) -> web.Response:
         """Prometheus http_sd."""
-        return _json([target.as_http_sd() for target in await self._view.targets()])
+        return _json([target.as_http_sd() for target in await self._view.scrape_targets()])
 
     async def on_cluster(self, _request: web.Request) -> web.Response:
         report, targets = await self._view.report(), await self._view.targets()

@@ -1,7 +1,8 @@
 """The life of a web process: sockets, thread, registry, probes, and the order in which they start and stop.
 
 SIGTERM: not ready, listeners closed, answers under way get XZ_DRAIN_S (a second SIGTERM: one second), then the registry
-closes and the process exits 0. SIGINT is the supervisor's business. Its parent's death drains it too.
+closes and the process exits 0. SIGHUP: look at the cluster's epoch. SIGINT is the supervisor's business. Its parent's
+death drains it too.
 """
 
 from __future__ import annotations
@@ -26,19 +27,24 @@ from router.web.listen import BACKLOG, AdminSocket, bound_socket, inherited_sock
 from router.web.operator import AdminKey, OperatorDesk
 from router.web.ota import DeviceDesk
 from router.web.shelf import FirmwareShelf
+from shared.config.reload import reloaded
 from shared.errors import ConfigError, XiaozhiError
 from shared.identity.devices import DeviceRegistry, devices_path
 from shared.process.blocked import VARIABLE as DEBUG_VARIABLE
 from shared.process.blocked import BlockedLoop
-from shared.process.drain import HURRY_S, drain_deadline_s
+from shared.process.drain import DRAIN_SECONDS, HURRY_S, drain_deadline_s
 from shared.process.parent import Parent
 from shared.process.probes import Probes, thread_budget
 from shared.process.watchdog import LOAD_S, Watchdog
 from shared.settings import AuthSettings, Settings, metrics_port_of
+from shared.store.database import resolves_names, store_threads
+from shared.store.upkeep import Upkeep
 
 _log = structlog.get_logger(__name__)
 
 PROGRAM = "web"
+KEEPALIVE_S = 15.0
+"""How long a connection may be silent, or take to send a request's head; aiohttp's own limit is an hour."""
 DRAIN_S = 5.0
 """How long requests may go on after SIGTERM, unless XZ_DRAIN_S says otherwise."""
 SLOW_CALLBACK_S = 0.05
@@ -92,6 +98,7 @@ class WebProcess:
         loop = asyncio.get_running_loop()
         loop.slow_callback_duration = SLOW_CALLBACK_S
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hup)
         self._watchdog.allow(LOAD_S)
         disk = DiskThread()
         disk.adopt(loop)
@@ -111,20 +118,29 @@ class WebProcess:
         registry = await disk.run(DeviceRegistry.open, devices_path(settings.cluster.data_dir))
         view = ClusterView(settings.cluster, self._slot, disk)
         port = metrics_port_of(settings.cluster.metrics_port, PROGRAM, self._slot)
-        probes = Probes(port, self._ready, thread_budget(link=False, extra=DISK_THREADS))
+        probes = Probes(port, self._ready, self._thread_budget(), host=settings.cluster.metrics_host)
+        upkeep = Upkeep(settings.store, settings.cluster.data_dir)
         try:
+            await upkeep.start()
             await probes.start()
             shelf = FirmwareShelf(settings.cluster.data_dir / FIRMWARE_DIRECTORY, settings.web.firmware_cache_s, disk)
             desk = DeviceDesk(settings, around, Admissions(settings.auth, registry, disk), shelf)
             await self._listen(desk, view)
         finally:
             await probes.close()
+            await upkeep.close()
             await disk.run(registry.close)
+
+    def _thread_budget(self) -> int:
+        store = self._settings.store
+        return thread_budget(
+            link=False, resolves_names=resolves_names(store), extra=DISK_THREADS + store_threads(store)
+        )
 
     async def _listen(self, desk: DeviceDesk, view: ClusterView) -> None:
         key = AdminKey(self._settings.web.admin_token)
         public = _runner(public_application(desk, OperatorDesk(view, key)))
-        admin = _runner(admin_application(OperatorDesk(view, None)))
+        admin = _runner(admin_application(OperatorDesk(view, None, self._life)))
         admin_socket = AdminSocket(self._settings.cluster.run_dir, self._slot)
         try:
             await public.setup()
@@ -136,7 +152,8 @@ class WebProcess:
             await self._wait_for_the_end()
         finally:
             admin_socket.remove()
-            await self._close_runners(public, admin)
+            with DRAIN_SECONDS.time():
+                await self._close_runners(public, admin)
 
     def _public_socket(self) -> socket.socket:
         if self._listen_fd is not None:
@@ -167,6 +184,12 @@ class WebProcess:
     def _ready(self) -> tuple[bool, dict[str, Any]]:
         return self._is_serving, {"program": PROGRAM, "slot": self._slot}
 
+    def _life(self) -> dict[str, int]:
+        return {"slot": self._slot, "pid": os.getpid(), "epoch": self._settings.epoch}
+
+    def _on_hup(self) -> None:
+        self._settings = reloaded(PROGRAM, self._settings)
+
     def _on_term(self) -> None:
         if self._stop.is_set():
             self._hurry.set()
@@ -182,7 +205,13 @@ class WebProcess:
 
 def _runner(app: web.Application) -> web.AppRunner:
     # No access log: its lines hold query strings, in which some clients send their token.
-    return web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=drain_deadline_s(DRAIN_S))
+    return web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=drain_deadline_s(DRAIN_S),
+        keepalive_timeout=KEEPALIVE_S,
+    )
 
 
 async def _cleanup(runners: tuple[web.AppRunner, ...]) -> None:

@@ -2,10 +2,10 @@
 
 ```json
 {"router": {"slot": 0, "pid": 1, "version": "0.1.0", "connections": 3, "sessions": {"idle": 2, "speaking": 1},
-            "threads": 5, "draining": false},
+            "threads": 5, "draining": false, "epoch": 1},
  "pools": {"asr": [{"role": "asr", "slot": 0, "incarnation": "1f2e3d4c", "capacity": 400, "active": 3, "reserved": 0,
                     "draining": false, "lag_ms": 0.4, "pid": 2, "host": "box", "metrics_port": 9760,
-                    "state": "ready"}]},
+                    "state": "ready", "epoch": 1}]},
  "ready": true, "missing": []}
 ```
 
@@ -38,6 +38,8 @@ class RouterInfo(Told):
     """Conversations by phase."""
     threads: int
     draining: bool
+    epoch: int = 0
+    """Of the configuration it runs with."""
 
 
 class WorkerInfo(Told):
@@ -53,6 +55,9 @@ class WorkerInfo(Told):
     host: str
     metrics_port: int
     state: str
+    epoch: int = 0
+    routers: tuple[int, ...] = ()
+    """Slots of the routers that know this incarnation; filled in here, where all of them are seen."""
 
 
 class RouterSnapshot(Told):
@@ -90,11 +95,14 @@ class ClusterReport:
     def workers(self) -> list[WorkerInfo]:
         """Each incarnation once, with the greatest load told: what a worker beats counts the streams of all routers."""
         found: dict[tuple[str, int, str], WorkerInfo] = {}
-        for worker in (worker for told in self._told() for pool in told.pools.values() for worker in pool):
-            key = (worker.role, worker.slot, worker.incarnation)
-            if key not in found or worker.active > found[key].active:
-                found[key] = worker
-        return [found[key] for key in sorted(found)]
+        knowing: dict[tuple[str, int, str], list[int]] = {}
+        for told in self._told():
+            for worker in (worker for pool in told.pools.values() for worker in pool):
+                key = (worker.role, worker.slot, worker.incarnation)
+                knowing.setdefault(key, []).append(told.router.slot)
+                if key not in found or worker.active > found[key].active:
+                    found[key] = worker
+        return [found[key].model_copy(update={"routers": tuple(knowing[key])}) for key in sorted(found)]
 
     def _told(self) -> Sequence[RouterSnapshot]:
         return [snapshot for snapshot in self.routers.values() if snapshot is not None]
@@ -148,5 +156,5 @@ def worker_targets(workers: Iterable[WorkerInfo], own_host: str) -> list[Target]
 
 
 def _load(worker: WorkerInfo) -> dict[str, object]:
-    shown = {"pid", "state", "active", "capacity", "reserved", "draining", "lag_ms"}
+    shown = {"pid", "state", "active", "capacity", "reserved", "draining", "lag_ms", "epoch"}
     return worker.model_dump(include=shown)

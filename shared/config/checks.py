@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
+
+from shared.link.tcp_address import LAST_LINK_PORT, is_tcp_address, is_tcp_peer
 
 _LEVELS = {"TRACE": "DEBUG", "SUCCESS": "INFO", "WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR"}
 """Levels of loguru, which today's files may name, and the nearest one here."""
@@ -49,6 +52,22 @@ def _network(value: Any) -> str | None:
     return None
 
 
+def _endpoint(value: Any) -> str | None:
+    if value == "local" or (isinstance(value, str) and is_tcp_peer(value)) or _url("ipc", "file")(value) is None:
+        return None
+    return "local, tcp://HOST:PORT, ipc://PATH or file://PATH"
+
+
+def _tcp_address(value: Any) -> str | None:
+    fits = isinstance(value, str) and is_tcp_address(value)
+    return None if fits else f"tcp://ADDRESS:PORT with a port up to {LAST_LINK_PORT}, an IPv6 address in brackets"
+
+
+def _host(value: Any) -> str | None:
+    fits = isinstance(value, str) and re.fullmatch(r"[0-9A-Za-z:._-]{1,253}", value)
+    return None if fits else "a host name or an address"
+
+
 def _between(low: float, high: float, unit: str, *, whole: bool) -> Callable[[Any], str | None]:
     words = f"a {'whole ' if whole else ''}number of {unit} from {low:g} to {high:g}"
 
@@ -70,11 +89,14 @@ def _interruption(value: Any) -> str | None:
 
 
 CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "store.url": _url("sqlite", "postgresql", "postgres"),
     "server.websocket": _url("ws", "wss"),
     "server.vision_explain": _url("http", "https"),
     "server.allowed_origins": _each(_url("http", "https")),
     "server.trusted_proxies": _each(_network),
-    "cluster.router_endpoints": _each(_url("ipc", "tcp")),
+    "cluster.router_endpoints": _each(_endpoint),
+    "cluster.link_bind": _tcp_address,
+    "cluster.advertised_host": _host,
     "cluster.mouth.interruption": _interruption,
     "VAD.threshold": _between(0, 1, "probability", whole=False),
     "VAD.threshold_low": _between(0, 1, "probability", whole=False),

@@ -1,5 +1,7 @@
 """Makes Settings out of the package's config.yaml, the user's data/.config.yaml and the XZ_* variables, in this order.
 
+A process of a running cluster reads the copy of the user's file that its epoch names (shared.config.epoch).
+
 Rules: the later source wins; mappings are merged, lists replaced; a key without a value is not set. Everything wrong is
 found in one go and raised as one InvalidConfigError. What is merely ignored or replaced becomes a ConfigWarning, which
 the caller logs once. Values of secret keys appear in neither.
@@ -15,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.config import auth_key
+from shared.config import auth_key, epoch
 from shared.config.checks import CHECKS, normalised
 from shared.config.engine_choice import KINDS, NOT_HERE, ConfigWarning, Findings, choose, is_placeholder, usable
 from shared.config.field_words import expected, field_of, is_bool
@@ -48,10 +50,16 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     return load_with_warnings(environ)[0]
 
 
-def load_with_warnings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, list[ConfigWarning]]:
-    """The settings, and what in the configuration is ignored or replaced. Raises ConfigError."""
+def load_with_warnings(
+    environ: Mapping[str, str] = os.environ, user_file: Path | None = None
+) -> tuple[Settings, list[ConfigWarning]]:
+    """The settings, and what in the configuration is ignored or replaced. Raises ConfigError.
+
+    `user_file` is read instead of the data directory's.
+    """
     data_dir = Path(environ.get("XZ_DATA_DIR") or "data").expanduser().absolute()
-    user = _read(data_dir / USER_FILE)
+    agreed_file, number = _source(data_dir, environ)
+    user = _read(user_file or agreed_file)
     findings = Findings()
     document = _merged(_read(PACKAGE_FILE), user, "", findings)
     variables = _overlay_variables(document, environ)
@@ -59,8 +67,18 @@ def load_with_warnings(environ: Mapping[str, str] = os.environ) -> tuple[Setting
     _add_engines(raw, document, user, findings)
     _add_directories(raw, data_dir)
     _note_ignored(user, findings)
+    raw["epoch"] = number
     settings = _validated(raw, document, variables, findings)
     return _with_auth_key(settings, document, findings), findings.warnings
+
+
+def _source(data_dir: Path, environ: Mapping[str, str]) -> tuple[Path, int]:
+    """The user's file and its epoch: what the running cluster has agreed on, for its processes, else what is there."""
+    directory = environ.get(epoch.VARIABLE)
+    number = epoch.current_epoch(Path(directory)) if directory else None
+    if directory and number is not None:
+        return epoch.file_of(Path(directory), number), number
+    return data_dir / USER_FILE, epoch.FIRST_EPOCH
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -152,8 +170,6 @@ def _add_engines(raw: dict[str, Any], document: dict[str, Any], user: dict[str, 
     _put(raw, "session.engines", usable("LLM", document))
     if chosen["Intent"]:
         _put(raw, "session.intent", chosen["Intent"].type)
-        if chosen["Intent"].type == "nointent":
-            findings.warn("selected_module.Intent", "nointent: the language model still gets the device's tools")
     vad = chosen["VAD"]
     _put(raw, "router.vad", _vad_profile(vad.name if vad else "", vad.options if vad else {}, findings))
     for kind, words in NOT_HERE.items():

@@ -24,7 +24,9 @@ from pathlib import Path
 from shared.config.run_dir import MAX_SOCKET_PATH_BYTES
 from shared.errors import ConfigError, InvalidConfigError
 from shared.ids import Role
-from shared.link.endpoints import check_endpoint, router_endpoints_for
+from shared.link.endpoints import IPC, binding_of, check_endpoint, endpoint_for, leaves_the_machine, sources_of
+from shared.link.keys import load_router_keys, load_worker_keys
+from shared.link.tcp_address import TCP
 from shared.settings import ClusterSettings, Settings, metrics_port_of
 
 LOCK_NAME = ".lock"
@@ -95,7 +97,8 @@ def config_problems(error: ConfigError) -> list[Problem]:
 def ports_of(settings: Settings) -> list[tuple[str, str, int]]:
     """Every port the cluster listens on: whose it is, address, number."""
     cluster, counts = settings.cluster, settings.cluster.counts
-    programs = {"web": 1, "router": counts.routers, "session": counts.session, "asr": counts.asr, "tts": counts.tts}
+    pools = {"session": counts.session, "asr": counts.asr, "tts": counts.tts}
+    programs = {"web": min(1, counts.routers), "router": counts.routers, **pools}
     metrics = [
         (f"metrics of {program} {slot} (XZ_METRICS_PORT)", _METRICS_HOST, port)
         for program, count in programs.items()
@@ -228,10 +231,24 @@ def check_sockets(settings: Settings) -> Iterator[Problem]:
 def _endpoint_problems(cluster: ClusterSettings) -> Iterator[Problem]:
     try:
         for role in Role:
-            for endpoint in router_endpoints_for(cluster, role):
-                check_endpoint(endpoint)
+            for slot in range(cluster.counts.routers):
+                check_endpoint(binding_of(cluster, slot, role).local)
+            for entry in sources_of(cluster):
+                if entry.startswith((IPC, TCP)):
+                    check_endpoint(endpoint_for(entry, role))
     except ConfigError as error:
         yield from config_problems(error)
+
+
+def check_link_keys(settings: Settings) -> Iterator[Problem]:
+    """What goes over tcp:// is encrypted and its sender known, or it does not go."""
+    cluster = settings.cluster
+    loads = [load_router_keys] if cluster.link_bind else []
+    for load in (*loads, *([load_worker_keys] if leaves_the_machine(cluster) else [])):
+        try:
+            load(cluster.data_dir)
+        except ConfigError as error:
+            yield Problem(f"key {error.key}", f"got {error.value!r}", f"Expected {error.expected}")
 
 
 def check_open_files(_: Settings) -> Iterator[Problem]:
@@ -250,6 +267,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     check_models,
     check_data_dir,
     check_sockets,
+    check_link_keys,
     check_open_files,
 )
 """In the order a person would mend them."""

@@ -18,6 +18,8 @@ _MAX_ITEMS = 100
 _MAX_CHARS = 16_384
 
 _CONFIG_SECRET = re.compile(r"key|token|secret|passw|authorization|credential|cookie", re.IGNORECASE)
+_SECRET_SETTINGS = frozenset({"store.url", "XZ_STORE_URL"})
+"""A malformed URL may hide its password from the patterns below."""
 _COUNT_OF_TOKENS = re.compile(r"(?:^|_)(max|min|num|total|prompt|completion|new)_(\w+_)?tokens?$", re.IGNORECASE)
 
 _LOG_SECRET = re.compile(
@@ -52,7 +54,9 @@ web tokens. Repeats are bounded, so that no text costs more than in proportion t
 
 def is_secret_setting(path: str) -> bool:
     """Whether the value of a configuration key must not be shown; any part of its dotted path may say so."""
-    return any(_CONFIG_SECRET.search(part) and not _COUNT_OF_TOKENS.search(part) for part in path.split("."))
+    return path in _SECRET_SETTINGS or any(
+        _CONFIG_SECRET.search(part) and not _COUNT_OF_TOKENS.search(part) for part in path.split(".")
+    )
 
 
 def is_secret_field(name: str) -> bool:

@@ -23,7 +23,10 @@ from shared.log.redaction import mask_field, mask_text
 from shared.log.writer import DescriptorSink, FileSink, LogWriter, Sink
 from shared.settings import LogSettings
 
-PINNED = ("websockets", "openai", "httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "zmq", "asyncio", "urllib3")
+PINNED = (
+    "websockets", "openai", "httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "zmq", "asyncio", "urllib3",
+    "aiosqlite", "asyncpg", "sqlalchemy", "alembic",
+)  # fmt: skip
 """Libraries whose debug lines would show tokens, speech or replies."""
 
 _NOISE = {"websockets.server": ("opening handshake failed",)}
@@ -34,6 +37,9 @@ _STANDARD_ERROR = 2
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 EventDict = MutableMapping[str, Any]
+
+_open: list[LogWriter] = []
+"""The process's writer, while it has one."""
 
 
 def configure(program: str, slot: int, settings: LogSettings) -> LogWriter:
@@ -54,6 +60,7 @@ def configure(program: str, slot: int, settings: LogSettings) -> LogWriter:
     _route_standard_library()
     writer.start()
     atexit.register(writer.close)
+    _open[:] = [writer]
     return writer
 
 
@@ -65,7 +72,14 @@ def close(writer: LogWriter, deadline_s: float = 1.0) -> bool:
     for handler in [handler for handler in root.handlers if isinstance(handler, _Bridge)]:
         root.removeHandler(handler)
     structlog.reset_defaults()
+    _open[:] = [other for other in _open if other is not writer]
     return writer.close(deadline_s)
+
+
+def close_current() -> None:
+    """Write what is queued, for a process that ends without Python's own clean-up."""
+    for writer in _open:
+        writer.close()
 
 
 class _Lines:

@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from shared.log.metrics import LOG_DROPPED
+from shared.log.metrics import LOG_DROPPED, LOG_QUEUED
 
 THREAD_NAME = "log-writer"
 
@@ -100,6 +100,7 @@ class LogWriter:
         self._describe_loss = describe_loss
         # SimpleQueue.put is reentrant, unlike Queue.put: a destructor or a signal handler may log.
         self._queue: SimpleQueue[str | threading.Event] = SimpleQueue()
+        LOG_QUEUED.set_function(self._queue.qsize)
         self._dropped = 0
         self._told = 0
         self._is_closing = False

@@ -2,13 +2,14 @@
 
 asyncio's `slow_callback_duration` measures wall time, and on a machine with more processes than cores a callback is
 "slow" whenever the kernel runs somebody else. The kernel counts that time (run_delay in /proc/…/schedstat), so it can
-be taken off: what is left is computing, waiting for the GIL, or a blocking call, and those are ours.
+be taken off: what is left is computing, waiting for the GIL, or a blocking call, and those are ours. It is taken off
+for every thread of the process, because the loop also waits while the thread that holds the GIL has no processor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -25,7 +26,7 @@ class BlockedLoop:
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
-        self._schedstat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._tasks = Path("/proc/self/task")
         self._waited_s = 0.0
         self._due_s = 0.0
 
@@ -46,4 +47,9 @@ class BlockedLoop:
         self._schedule(loop)
 
     def _run_delay_s(self) -> float:
-        return int(self._schedstat.read_text().split()[1]) / 1e9
+        """Of all threads together."""
+        waited_ns = 0
+        for task in self._tasks.iterdir():
+            with suppress(OSError):  # it has ended meanwhile
+                waited_ns += int((task / "schedstat").read_text().split()[1])
+        return waited_ns / 1e9

@@ -16,7 +16,7 @@ from pathlib import Path
 from ops import signals
 from ops.cluster import hold
 from ops.plan import Plan, plan_of
-from ops.supervisor import ProcessName
+from ops.process import ProcessName
 from ops.terminal import Terminal
 from ops.up import refuse
 from shared.errors import XiaozhiError

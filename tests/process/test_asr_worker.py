@@ -5,30 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.ids import Role, WorkerId
+from shared.ids import Role
 from shared.link.envelope import Kind, unpack_map
 from shared.link.messages import Abort, OpenAsr
-from shared.link.sockets import make_context
 from shared.process.probes import thread_budget
-from shared.settings import router_endpoint
-from tests.fakes.canary import blocked_lines
-from tests.fakes.link_rig import BareRouter, until
+from tests.fakes.link_rig import until
 from tests.fakes.ports import ClusterPorts
 from tests.fakes.speech import joined, packets, say, silence
+from tests.fakes.worker_rig import WorkerRig, assert_clean, worker_process
 from workers.asr.vad import VoiceDetector
 
 pytestmark = pytest.mark.process
 
-LOAD_TIMEOUT_S = 60.0
 CONFIG = """
 selected_module:
   ASR: PocketSphinxASR
@@ -51,14 +46,9 @@ SECRET_WORDS = ("marmalade", SENTENCE)
 
 
 @dataclass
-class Rig:
-    """A worker process and the router it has joined."""
-
-    process: asyncio.subprocess.Process
-    router: BareRouter
-    worker: WorkerId
-    log: Path
+class AsrRig(WorkerRig):
     sent: dict[int, int] = field(default_factory=dict)
+    """The next sequence number of each stream."""
 
     def open(self, mode: str = "auto", **more: Any) -> int:
         stream = len(self.sent) + 1
@@ -78,17 +68,12 @@ class Rig:
         self.router.say(self.worker, Kind.ABORT, stream, self._seq(stream), Abort("test"))
 
     def events(self, stream: int, name: str) -> list[dict[str, Any]]:
-        maps = [unpack_map(body) for number, _, body in self._of(Kind.EVENT) if number == stream]
+        maps = [unpack_map(body) for number, _, body in self.of(Kind.EVENT) if number == stream]
         return [one for one in maps if one["name"] == name]
 
     async def event(self, stream: int, name: str) -> dict[str, Any]:
         await until(lambda: self.events(stream, name), 30)
         return self.events(stream, name)[0]
-
-    async def end(self, stream: int) -> tuple[Kind, dict[str, Any]]:
-        await until(lambda: self._ends(stream), 30)
-        assert len(self._ends(stream)) == 1
-        return self._ends(stream)[0]
 
     async def heard(self, sound: list[bytes], **more: Any) -> str:
         stream = self.open(**more)
@@ -98,66 +83,13 @@ class Rig:
         assert kind is Kind.DONE, body
         return str(self.events(stream, "final")[0]["text"])
 
-    def beats(self) -> int:
-        return len(self._of(Kind.BEAT))
-
-    def threads(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
-
-    def children(self) -> list[int]:
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in listed.split()]
-
-    def _ends(self, stream: int) -> list[tuple[Kind, dict[str, Any]]]:
-        kinds = (Kind.DONE, Kind.ERROR)
-        return [(kind, unpack_map(body)) for kind in kinds for number, _, body in self._of(kind) if number == stream]
-
     def _seq(self, stream: int) -> int:
         self.sent[stream] += 1
         return self.sent[stream] - 1
 
-    def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
-        return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
 
-
-@asynccontextmanager
-async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts) -> AsyncIterator[Rig]:
-    (data_dir / ".config.yaml").write_text(CONFIG)
-    log = data_dir / "worker.log"
-    context = make_context()
-    router = BareRouter(context, router_endpoint(run_dir, 0, Role.ASR))
-    environment = os.environ | ports.environment()
-    environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
-    environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with log.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workers.asr", "--slot", "0", env=environment, stdout=file, stderr=file
-        )
-    keeper = None
-    try:
-        async with asyncio.timeout(LOAD_TIMEOUT_S):
-            worker = await router.until_joined()
-        rig = Rig(process, router, worker, log)
-        keeper = asyncio.create_task(keep_alive(rig), name="ping-worker")
-        yield rig
-    except BaseException:
-        print(log.read_text())  # noqa: T201 - shown by pytest with the failure
-        raise
-    finally:
-        if keeper:
-            keeper.cancel()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        router.link.close()
-        context.term()
-
-
-async def keep_alive(rig: Rig) -> None:
-    """A router that falls silent is left by its workers."""
-    while True:
-        rig.router.ping(rig.worker)
-        await asyncio.sleep(0.5)
+def asr_process(run_dir: Path, data_dir: Path, ports: ClusterPorts) -> AbstractAsyncContextManager[AsrRig]:
+    return worker_process(AsrRig, role=Role.ASR, config=CONFIG, run_dir=run_dir, data_dir=data_dir, ports=ports)
 
 
 def spoken(text: str = SENTENCE) -> list[bytes]:
@@ -168,7 +100,7 @@ async def test_a_worker_listens_survives_faults_and_drains(
     run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts
 ) -> None:
     """One life of a process, from its join to exit 0."""
-    async with worker_process(run_dir, tmp_path, cluster_ports) as rig:
+    async with asr_process(run_dir, tmp_path, cluster_ports) as rig:
         # Speech becomes text, in every mode, with partials on the way.
         for mode in ("auto", "realtime", "manual"):
             assert await rig.heard(spoken(), mode=mode) == SENTENCE
@@ -225,10 +157,10 @@ async def test_a_worker_listens_survives_faults_and_drains(
         assert rig.events(last, "final")[0]["text"] == SENTENCE
         assert await asyncio.wait_for(rig.process.wait(), 20) == 0
         assert not any(is_running(pid) for pid in left)
-        assert_clean(rig.log.read_text())
+        assert_clean(rig.log.read_text(), SECRET_WORDS)
 
 
-async def until_heard(rig: Rig) -> None:
+async def until_heard(rig: AsrRig) -> None:
     """A successor may not be warm yet."""
     async with asyncio.timeout(30):
         while True:
@@ -243,7 +175,7 @@ async def until_heard(rig: Rig) -> None:
 
 async def test_children_die_with_a_killed_worker(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts) -> None:
     """kill -9 of the worker leaves no recogniser behind, not even one at work."""
-    async with worker_process(run_dir, tmp_path, cluster_ports) as rig:
+    async with asr_process(run_dir, tmp_path, cluster_ports) as rig:
         stream = rig.open("manual")
         rig.send(stream, spoken() * 5)
         children = rig.children()
@@ -259,12 +191,3 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def assert_clean(log: str) -> None:
-    """Nothing heard is in a DEBUG log, no exception was raised, and after the start no callback held the loop."""
-    assert not [word for word in SECRET_WORDS if word in log]
-    assert "Traceback" not in log
-    _, _, running = log.partition("worker_started")
-    running, _, _ = running.partition("worker_drained")
-    assert blocked_lines(running) == []

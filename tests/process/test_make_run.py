@@ -18,7 +18,8 @@ from urllib.error import HTTPError
 import pytest
 
 from ops.daemon import session_members
-from ops.supervisor import ProcessName, Supervisor
+from ops.process import ProcessName
+from ops.supervisor import Supervisor
 from tests.fakes.ports import ClusterPorts
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]

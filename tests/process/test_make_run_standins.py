@@ -7,101 +7,16 @@ import os
 import pty
 import select
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from ops.daemon import session_members
-from ops.lock import holder
-from ops.supervisor import ProcessName, Supervisor
-from tests.fakes import standin_cluster
+from ops.process import ProcessName
+from ops.supervisor import Supervisor
+from tests.fakes.standin_up import Start
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
-
-ROOT = Path(__file__).parents[2]
-NAMES = ("router_00", "asr_00", "asr_01", "tts_00")
-PATIENT_S = 600.0
-"""A drain that would outlast the test's timeout: a test that ends shows that nobody waited for it."""
-
-
-class Up:
-    """One `xiaozhi up` of stand-ins."""
-
-    def __init__(self, directory: Path, run_dir: Path, kinds: dict[str, str], drain_s: float, stdin: int) -> None:
-        self.data_dir, self.run_dir = directory / "data", run_dir / "run"
-        conf = directory / "supervisord.conf"
-        conf.write_text(standin_cluster.conf_of(kinds))
-        names = [name for name in NAMES if name.partition("_")[0] in kinds]
-        command = [sys.executable, standin_cluster.__file__, self.data_dir, self.run_dir, conf, *names]
-        self.process = subprocess.Popen(
-            [*map(str, command), "--drain", str(drain_s)],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
-        self.session = 0
-
-    def wait_until_ready(self) -> None:
-        self.wait_for("ready")
-        self.session = int((self.run_dir / "supervisord.pid").read_text())
-
-    def wait_for(self, text: str) -> None:
-        assert self.process.stdout is not None
-        seen = []
-        for line in self.process.stdout:
-            seen.append(line)
-            if text in line:
-                return
-        pytest.fail(f"ended without {text!r}: {seen}")
-
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> tuple[int, str]:
-        """Exit code and what was printed since."""
-        output, _ = self.process.communicate()
-        return self.process.returncode, output
-
-    def kill_everything(self) -> None:
-        self.process.kill()
-        for pid in session_members(self.session) if self.session else ():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def assert_nothing_is_left(self) -> None:
-        assert session_members(self.session) == []
-        assert not self.run_dir.exists()
-        assert holder(self.data_dir) is None
-
-
-Start = Callable[..., Up]
-
-
-@pytest.fixture
-def start(tmp_path: Path, run_dir: Path) -> Iterator[Start]:
-    started: list[Up] = []
-
-    def start_one(
-        kinds: dict[str, str], *, drain_s: float = PATIENT_S, stdin: int = subprocess.DEVNULL, at: str = "a"
-    ) -> Up:
-        for directory in (tmp_path / at, run_dir / at):
-            directory.mkdir(exist_ok=True)
-        started.append(Up(tmp_path / at, run_dir / at, kinds, drain_s, stdin))
-        return started[-1]
-
-    yield start_one
-    for up in started:
-        up.kill_everything()
-
 
 GOOD = {"router": "good", "asr": "good", "tts": "parent"}
 
@@ -153,7 +68,7 @@ def test_a_program_that_cannot_start_is_named_with_the_end_of_its_log(start: Sta
     up = start({"router": "good", "asr": kind})
     code, output = up.end()
     assert code == 1
-    assert "asr_00" in output
+    assert "asr_00" in output or "asr_01" in output, "whichever is given up first"
     assert words in output
     assert not up.run_dir.exists()
 

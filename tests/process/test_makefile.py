@@ -156,6 +156,33 @@ def test_other_users_are_told_what_to_type(make: Make, checkout: Path, tools: Pa
     assert "up\n" not in done.stdout
 
 
+def test_root_gets_the_programs_of_postgres_without_a_server_that_runs(make: Make, checkout: Path, tools: Path) -> None:
+    """The package would make a server of the machine's own, if it were not told otherwise first."""
+    put(tools / "id", "#!/bin/bash\necho 0\n")
+    put(tools / "sed", RECORDER)
+    assert make("postgres", "POSTGRES=").returncode == 0
+    common, configure, server = calls(checkout)
+    assert common == "apt-get install -y -qq --no-install-recommends postgresql-common"
+    assert configure.startswith("sed") and "create_main_cluster = false" in configure
+    assert server == "apt-get install -y -qq --no-install-recommends postgresql"
+
+
+def test_without_postgres_the_tests_run_and_say_what_is_left_out(make: Make, checkout: Path, tools: Path) -> None:
+    """It is needed by tests only, so nobody is kept from running the others."""
+    put(tools / "id", "#!/bin/bash\necho 1000\n")
+    put(tools / "sudo", "#!/bin/bash\nexit 1\n")
+    done = make("postgres", "POSTGRES=")
+    assert done.returncode == 0
+    assert "sudo apt install postgresql" in done.stdout
+    assert calls(checkout) == []
+
+
+def test_a_machine_that_has_postgres_is_left_alone(make: Make, checkout: Path) -> None:
+    """Whichever version it is."""
+    assert make("postgres", "POSTGRES=/usr/bin/postgres").stdout == ""
+    assert calls(checkout) == []
+
+
 @pytest.mark.parametrize("whole_group", [True, False], ids=["ctrl_c", "sigterm_to_make"])
 def test_a_signal_reaches_the_command_and_make_waits_for_it(
     make: Make, checkout: Path, tools: Path, whole_group: bool

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shared.ids import Role, WorkerId
-from shared.link.envelope import Kind, unpack_map
+from shared.ids import Role
+from shared.link.envelope import Kind
 from shared.link.messages import Abort, Body, OpenTts, TtsCredit
-from shared.link.sockets import make_context
-from shared.settings import router_endpoint
-from tests.fakes.canary import blocked_lines
-from tests.fakes.link_rig import BareRouter
 from tests.fakes.ports import ClusterPorts
 from tests.fakes.tts_stream import decoded
+from tests.fakes.worker_rig import WorkerRig, assert_clean, worker_process
 
 pytestmark = pytest.mark.process
 
 SECRET_WORDS = ("marmalade", "tangerine")
-LOAD_TIMEOUT_S = 60.0
 
 CONFIG = """
 selected_module:
@@ -46,13 +39,7 @@ log:
 
 
 @dataclass
-class Rig:
-    """A worker process and the router it has joined."""
-
-    process: asyncio.subprocess.Process
-    router: BareRouter
-    worker: WorkerId
-    log: Path
+class TtsRig(WorkerRig):
     streams: int = 0
 
     def open(self, text: str, **more: object) -> int:
@@ -65,19 +52,7 @@ class Rig:
         self.router.say(self.worker, kind, stream, seq, body)
 
     def packets(self, stream: int) -> list[bytes]:
-        return [body for number, _, body in self._of(Kind.AUDIO) if number == stream]
-
-    def threads(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
-
-    async def end(self, stream: int) -> tuple[Kind, dict[str, object]]:
-        async with asyncio.timeout(20):
-            while True:
-                for kind in (Kind.DONE, Kind.ERROR):
-                    ends = [body for number, _, body in self._of(kind) if number == stream]
-                    if ends:
-                        return kind, unpack_map(ends[0])
-                await asyncio.sleep(0.005)
+        return [body for number, _, body in self.of(Kind.AUDIO) if number == stream]
 
     async def spoken(self, text: str, **more: object) -> list[bytes]:
         stream = self.open(text, **more)
@@ -93,55 +68,16 @@ class Rig:
     def _audio(self) -> int:
         return len(self.router.inboxes[self.worker].of(Kind.AUDIO))
 
-    def _of(self, kind: Kind) -> list[tuple[int, int, bytes]]:
-        return [(int(stream), seq, body) for stream, seq, body in self.router.inboxes[self.worker].of(kind)]
 
-
-@asynccontextmanager
-async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts) -> AsyncIterator[Rig]:
-    (data_dir / ".config.yaml").write_text(CONFIG)
-    log = data_dir / "worker.log"
-    context = make_context()
-    router = BareRouter(context, router_endpoint(run_dir, 0, Role.TTS))
-    environment = os.environ | ports.environment()
-    environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
-    environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with log.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workers.tts", "--slot", "0", env=environment, stdout=file, stderr=file
-        )
-    keeper = None
-    try:
-        async with asyncio.timeout(LOAD_TIMEOUT_S):
-            worker = await router.until_joined()
-        rig = Rig(process, router, worker, log)
-        keeper = asyncio.create_task(keep_alive(rig), name="ping-worker")
-        yield rig
-    except BaseException:
-        print(log.read_text())  # noqa: T201 - shown by pytest with the failure
-        raise
-    finally:
-        if keeper:
-            keeper.cancel()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        router.link.close()
-        context.term()
-
-
-async def keep_alive(rig: Rig) -> None:
-    """A router that falls silent is left by its workers."""
-    while True:
-        rig.router.ping(rig.worker)
-        await asyncio.sleep(0.5)
+def tts_process(run_dir: Path, data_dir: Path, ports: ClusterPorts) -> AbstractAsyncContextManager[TtsRig]:
+    return worker_process(TtsRig, role=Role.TTS, config=CONFIG, run_dir=run_dir, data_dir=data_dir, ports=ports)
 
 
 async def test_a_worker_speaks_is_interrupted_survives_a_hang_and_drains(
     run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts
 ) -> None:
     """One life of a process, from its join to exit 0."""
-    async with worker_process(run_dir, tmp_path, cluster_ports) as rig:
+    async with tts_process(run_dir, tmp_path, cluster_ports) as rig:
         # It speaks two languages, the same twice, and only against credit.
         english = await rig.spoken(f"The word is {SECRET_WORDS[0]}.")
         sound = decoded(english)
@@ -173,12 +109,12 @@ async def test_a_worker_speaks_is_interrupted_survives_a_hang_and_drains(
 
         # A hanging engine fails its own segment; beats and the other engines go on.
         stuck = rig.open("stuck", engine="Hanging")
-        beats = len(rig.router.inboxes[rig.worker].of(Kind.BEAT))
+        beats = rig.beats()
         for n in range(10):
             await rig.spoken(f"number {n}", engine="Beep")
         kind, body = await rig.end(stuck)
         assert (kind, body["code"]) == (Kind.ERROR, "timeout")
-        assert len(rig.router.inboxes[rig.worker].of(Kind.BEAT)) >= beats + 3
+        assert rig.beats() >= beats + 3
 
         # A drain finishes what is open.
         last = rig.open("The last words, spoken while the worker is told to stop.")
@@ -187,13 +123,4 @@ async def test_a_worker_speaks_is_interrupted_survives_a_hang_and_drains(
         kind, body = await rig.end(last)
         assert kind is Kind.DONE, body
         assert await asyncio.wait_for(rig.process.wait(), 20) == 0
-        assert_clean(rig.log.read_text())
-
-
-def assert_clean(log: str) -> None:
-    """Nothing said is in a DEBUG log, no exception was raised, and after the start no callback held the loop."""
-    assert not [word for word in SECRET_WORDS if word in log]
-    assert "Traceback" not in log
-    _, _, running = log.partition("worker_started")
-    running, _, _ = running.partition("worker_drained")
-    assert blocked_lines(running) == []
+        assert_clean(rig.log.read_text(), SECRET_WORDS)

@@ -156,7 +156,7 @@ def test_cluster_page_shows_processes_loads_versions_and_threads(tmp_path: Path)
             body = server.ask_admin("/api/cluster").json()
     web_row, router_row, asr_row = body["processes"]
     assert (web_row["program"], web_row["answers"]) == ("web", True)
-    assert web_row["threads"] == web_row["thread_budget"] == 3
+    assert web_row["threads"] == web_row["thread_budget"] == 4
     assert router_row == {
         "program": "router",
         "slot": 0,
@@ -174,7 +174,7 @@ def test_cluster_page_shows_processes_loads_versions_and_threads(tmp_path: Path)
 
 
 def test_threads_do_not_grow_with_requests(tmp_path: Path) -> None:
-    """Three, after downloads and boots side by side as before."""
+    """Four, after downloads and boots side by side as before."""
     with web_server(tmp_path, CONFIG) as server:
         (server.data_dir / "bin").mkdir()
         (server.data_dir / "bin" / "m_1.0.bin").write_bytes(os.urandom(2_000_000))
@@ -188,8 +188,8 @@ def test_threads_do_not_grow_with_requests(tmp_path: Path) -> None:
         with ThreadPoolExecutor(16) as visitors:
             assert set(visitors.map(visit, range(64))) == {200}
         page = server.ask("GET", "/metrics", port=server.metrics_port).body.decode()
-    assert "\nxz_process_threads 3.0\n" in page
-    assert "\nxz_thread_budget 3.0\n" in page
+    assert "\nxz_process_threads 4.0\n" in page
+    assert "\nxz_thread_budget 4.0\n" in page
     assert 'xz_ota_requests_total{outcome="granted"} 64.0' in page
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from ops.__main__ import COMMANDS, make_parser
 from ops.logs import Logs
-from ops.supervisor import ProcessName, info_of
+from ops.process import ProcessName
+from ops.supervisor import info_of
 from ops.up import own_command, talk_command
 from shared.settings import ClusterSettings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.crash_loop import SHORT_LIFE_S, CrashLoops
-from ops.supervisor import ProcessInfo, ProcessName, State
+from ops.process import ProcessInfo, ProcessName, State
 
 pytestmark = pytest.mark.unit
 

@@ -9,7 +9,7 @@ import pytest
 
 from ops.crash_loop import SHORT_LIFE_S
 from ops.failures import DEATHS_IN_A_ROW, RETRY_S, Changes, Failure, Failures, write_fatal
-from ops.supervisor import ProcessInfo, ProcessName, State
+from ops.process import ProcessInfo, ProcessName, State
 
 pytestmark = pytest.mark.unit
 
@@ -66,3 +66,12 @@ def test_the_file_tells_who_and_why_and_goes_with_the_last_failure(tmp_path: Pat
     assert json.loads((tmp_path / "fatal.json").read_text()) == {"asr_00": {"reason": "x", "since_s": 0.0}}
     write_fatal(tmp_path, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_wanted_any_more_is_no_failure() -> None:
+    """A broken process that was scaled away: /readyz must not name it for ever."""
+    failures = Failures()
+    failures.observe(0.0, [info("FATAL")])
+    assert failures.observe(1.0, []) == Changes(forgotten=(ASR,))
+    assert failures.current == {}
+    assert failures.observe(2.0, []) == Changes()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import deploy
 from ops.logs import Logs
 from ops.plan import FIRST_TO_STOP, LONGEST_DRAIN_S, plan_of, process_names
-from ops.supervisor import ProcessName
+from ops.process import ProcessName
 from shared.settings import METRICS_OFFSETS, ClusterSettings, Counts
 from shared.worker.process import DRAIN_S as WORKER_DRAIN_S
 
@@ -42,6 +42,13 @@ def test_every_role_is_one_program_with_all_its_slots() -> None:
     """numprocs is not live in supervisord, so it is the maximum from the start."""
     assert {name: CONF[section]["command"] for name, section in PROGRAMS.items()} == COMMANDS
     assert all(CONF[section]["autostart"] == "false" for section in PROGRAMS.values())
+
+
+def test_a_machine_with_workers_only_shows_devices_no_port() -> None:
+    """No web, no router; what supervisord binds for them all the same is for this machine alone."""
+    settings = ClusterSettings(counts=Counts(routers=0, asr=1, tts=1, session=1))
+    assert {name.program for name in process_names(settings)} == {"asr", "tts", "session"}
+    assert plan_of(settings, {}).environment["XZ_HOST"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -107,3 +114,20 @@ def test_paths_do_not_depend_on_the_directory_of_a_process(tmp_path: Path, monke
     assert plan.environment["XZ_DATA_DIR"] == str(tmp_path / "data")
     assert plan.environment["XZ_RUN_DIR"] == str(tmp_path / "run")
     assert plan.environment["HOME"] == "/h"
+
+
+def test_a_process_that_is_stopped_alone_may_drain_for_longer_than_the_whole_cluster() -> None:
+    """A stop of the cluster has its own deadline and hurries what is left."""
+    plan = plan_of(ClusterSettings(), {}, 8.0)
+    assert plan.drain_s == 8.0
+    assert float(plan.environment["XZ_DRAIN_S"]) == LONGEST_DRAIN_S
+    assert float(plan_of(ClusterSettings(), {}, 300.0).environment["XZ_DRAIN_S"]) == 300.0
+
+
+def test_the_variables_of_the_person_who_starts_it_are_kept(tmp_path: Path) -> None:
+    """`xiaozhi reload` in another terminal reads the file with them; what `up` works out itself is not among them."""
+    settings = ClusterSettings(data_dir=tmp_path / "d", run_dir=tmp_path / "r")
+    plan = plan_of(settings, {"XZ_ASR": "3", "XZ_TTS": "", "HOME": "/h"})
+    assert plan.variables == {
+        "XZ_ASR": "3", "XZ_DATA_DIR": str(tmp_path / "d"), "XZ_RUN_DIR": str(tmp_path / "r"),
+    }  # fmt: skip

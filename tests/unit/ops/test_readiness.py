@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ops.process import ProcessName
 from ops.readiness import absent_workers, describe
-from ops.supervisor import ProcessName
 
 pytestmark = pytest.mark.unit
 

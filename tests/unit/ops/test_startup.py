@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ops.process import ProcessInfo, ProcessName, State
 from ops.startup import Coming, Failed, Ready, Startup
-from ops.supervisor import ProcessInfo, ProcessName, State
 
 pytestmark = pytest.mark.unit
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ops.process import ProcessInfo, ProcessName
 from ops.status import by_process, make_rows, threads_of
-from ops.supervisor import ProcessInfo, ProcessName
 
 pytestmark = pytest.mark.unit
 

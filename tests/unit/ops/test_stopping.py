@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.process import ProcessInfo, ProcessName, State
 from ops.stopping import COALESCE_S, GRACE_S, REAP_S, Signal, Stop, Stopping
-from ops.supervisor import ProcessInfo, ProcessName, State
 
 pytestmark = pytest.mark.unit
 
@@ -34,6 +34,15 @@ def test_the_rest_stops_together_when_the_last_router_is_gone() -> None:
     assert stopping.step(0.3, [info(ROUTER, "STOPPED"), info(ASR), info(WEB)]) == [Stop(ASR), Stop(WEB)]
     assert stopping.step(0.6, [info(ROUTER, "STOPPED"), info(ASR, "STOPPED"), info(WEB, "STOPPED")]) == []
     assert stopping.is_done
+
+
+def test_routers_are_told_again_in_time_to_be_gone_at_the_deadline() -> None:
+    """Stopped alone they would drain for longer; what they say last is to find the workers there."""
+    stopping = Stopping(0.0, drain_s=8.0)
+    stopping.step(0.0, [info(ROUTER), info(ASR)])
+    assert stopping.step(6.9, [info(ROUTER, "STOPPING"), info(ASR)]) == []
+    assert stopping.step(7.0, [info(ROUTER, "STOPPING"), info(ASR)]) == [Signal(ROUTER, "TERM")]
+    assert stopping.step(7.1, [info(ROUTER, "STOPPING"), info(ASR)]) == []
 
 
 def test_at_the_deadline_everything_gets_a_second_sigterm() -> None:

@@ -67,7 +67,7 @@ def test_every_setting_is_reached_by_some_key() -> None:
     fed = {target for targets in SETTINGS.values() for target in targets}
     elsewhere = {
         "cluster.data_dir", "cluster.counts", "router.vad", "asr.engine", "asr.engines", "tts.engine", "tts.engines",
-        "session.llm", "session.engines", "session.intent", "router.tts_audio_send_delay_ms",
+        "session.llm", "session.engines", "session.intent",
     }  # fmt: skip
     names = {
         f"{section}.{name}"

@@ -13,6 +13,7 @@ from shared.config.preflight import (
     Model,
     check,
     check_data_dir,
+    check_link_keys,
     check_ports,
     check_sockets,
     config_problems,
@@ -129,6 +130,19 @@ def test_router_endpoints_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     problems = list(check_sockets(settings_in(tmp_path, router_endpoints=(endpoint,))))
     assert problems
     assert endpoint in str(problems[0])
+
+
+def test_keys_that_the_network_needs_are_asked_for(tmp_path: Path) -> None:
+    """Each missing one with the command that makes it; without tcp:// nobody needs any."""
+    assert list(check_link_keys(settings_in(tmp_path))) == []
+    problems = list(
+        check_link_keys(
+            settings_in(tmp_path, link_bind="tcp://0.0.0.0:5600", router_endpoints=("local", "tcp://10.0.0.2:5600"))
+        )
+    )
+    assert [problem.remedy.rpartition("`xiaozhi ")[2].split("`")[0] for problem in problems] == [
+        "keys init", "keys add NAME",
+    ]  # fmt: skip
 
 
 def test_models_of_engines_that_are_not_used_are_not_asked_for() -> None:

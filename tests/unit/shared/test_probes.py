@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from shared.errors import ConfigError
 from shared.process.lag import LoopLag
-from shared.process.probes import Probes, thread_budget, thread_count
+from shared.process.probes import Probes, is_loopback, thread_budget, thread_count
 
 pytestmark = pytest.mark.link
 
@@ -105,3 +105,13 @@ def test_the_budget_is_a_sum_of_constants() -> None:
     assert thread_budget(link=False) == 2
     assert thread_budget(link=True) == 4
     assert thread_budget(link=True, resolves_names=True, extra=3) == 11
+
+
+@pytest.mark.parametrize(
+    ("address", "is_own"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.1", False), ("::ffff:10.0.0.1", False),
+     ("fd00::1", False), ("", False), ("unix", False)],
+)  # fmt: skip
+def test_who_is_of_this_machine(address: str, is_own: bool) -> None:
+    """Pages that name devices are for it alone; metrics may be opened to others."""
+    assert is_loopback(address) is is_own

@@ -53,6 +53,7 @@ def test_worker_that_two_routers_know_is_told_once_with_its_greatest_load() -> N
     """What a worker beats counts all routers' streams; the fresher beat is the one worth showing."""
     report = ClusterReport({0: snapshot(0, worker(active=2)), 1: snapshot(1, worker(active=3), worker(slot=1))})
     assert [(told.slot, told.active) for told in report.workers()] == [(0, 3), (1, 1)]
+    assert [told.routers for told in report.workers()] == [(0, 1), (1,)]
 
 
 def test_workers_of_this_machine_are_scraped_on_loopback() -> None:
