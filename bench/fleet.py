@@ -38,6 +38,10 @@ from shared.listening import Mode
 
 SPOKEN = "Could you please tell me what the weather will be like tomorrow morning"
 RECONNECT_S = 1.0
+GOING_AWAY = "closed_1001"
+LET_GO_S = 0.5
+"""A turn that began so short a time before the router let the device go was begun between the two: the device could not
+know yet. It connects again at once and says it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,13 @@ class Fleet:
         while (began_s := loop.time()) < self._ends_s:
             turn += 1
             is_aborted = plan.abort_every > 0 and turn % plan.abort_every == 0
-            report = await device.ask(self._speech, abort_after_s=plan.abort_after_s if is_aborted else None)
+            try:
+                report = await device.ask(self._speech, abort_after_s=plan.abort_after_s if is_aborted else None)
+            except DeviceError as error:
+                if error.code == GOING_AWAY and loop.time() - began_s < LET_GO_S:
+                    self.tally.let_go += 1
+                    return
+                raise
             if began_s >= self.counts_from_s:
                 self.tally.add(report, self._sessions.values())
             await asyncio.sleep(plan.pause_s)

@@ -1,7 +1,8 @@
 """Round trips of the link: switchboard → echo worker process → switchboard, with real stream fences on both ends.
 
-`python -m bench.link [--streams 50] [--seconds 5]` prints, first, latency of frames paced as devices pace them (one
-each 60 ms a stream), then the rate with 64 frames always under way, and the CPU of the router's end per round trip.
+`python -m bench.link [--streams 50] [--seconds 5] [--curve PORT]` prints, first, latency of frames paced as devices
+pace them (one each 60 ms a stream), then the rate with 64 frames always under way, and the CPU of the router's end per
+round trip. `--curve` does the same again over tcp://127.0.0.1:PORT with CURVE, by turns, three times each.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from ops.keys import KeyRing
 from router.pools.stream_ref import StreamRef
 from router.pools.switchboard import Switchboard
 from shared.ids import Role
+from shared.link.endpoints import Binding
+from shared.link.keys import MACHINES, WORKER_KEY, RouterKeys, load_router_keys
 from shared.link.messages import Body, Done
+from shared.link.tcp_address import parse_tcp_address
 from shared.settings import router_endpoint
 
 FRAME_S = 0.06
@@ -109,18 +116,45 @@ def report(title: str, owners: list[Clocked], cpu_s: float, seconds: float) -> N
     )
 
 
-async def measure(run_dir: str, streams: int, seconds: float) -> None:
-    board = Switchboard({Role.TTS: router_endpoint(Path(run_dir), 0, "tts")})
+async def measure(binding: Binding, load_keys: Callable[[], RouterKeys] | None, streams: int, seconds: float) -> None:
+    board = Switchboard({Role.TTS: binding}, load_keys=load_keys)
     await board.start()
+    transport = "ipc" if binding.remote is None else "tcp+CURVE"
     for title, load in (("paced", paced), ("flooded", flooded)):
         owners = [Clocked() for _ in range(streams)]
         refs = [(board.open(owner, Role.TTS, NoWish(), wait_s=30.0), owner) for owner in owners]
         for owner in owners:
             await owner.opened.wait()
-        report(title, owners, await load(refs, seconds), seconds)
+        report(f"{transport} {title}", owners, await load(refs, seconds), seconds)
         for ref, _ in refs:
             ref.abort("measured")
     await board.close()
+
+
+def make_keys(data_dir: Path) -> None:
+    """Router and worker share this directory, as no two machines would."""
+    ring = KeyRing(data_dir)
+    ring.init()
+    ring.add("bench")
+    (ring.directory / MACHINES / "bench" / WORKER_KEY).rename(ring.directory / WORKER_KEY)
+
+
+def run(directory: Path, port: int, arguments: argparse.Namespace) -> None:
+    """One transport: over ipc:// if `port` is 0."""
+    router = f"tcp://127.0.0.1:{port}"
+    remote = str(parse_tcp_address(router).of_role(Role.TTS)) if port else None
+    binding = Binding(router_endpoint(directory, 0, "tts"), remote)
+    # The echo service is the tests' own: it is started as a process, not imported.
+    words = [str(directory), "0", str(arguments.metrics_port), str(arguments.streams)]
+    command = [sys.executable, "-m", "tests.fakes.echo_service", *words, *([router, str(directory)] if port else [])]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    worker = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    load_keys = partial(load_router_keys, directory) if port else None
+    try:
+        uvloop.run(measure(binding, load_keys, arguments.streams, arguments.seconds))
+    finally:
+        worker.terminate()
+        worker.wait()
 
 
 def main() -> None:
@@ -128,18 +162,13 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--metrics-port", type=int, default=29_000)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--curve", type=int, default=0, metavar="PORT")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="xz") as run_dir:
-        # The echo service is the tests' own: it is started as a process, not imported.
-        sizes = [str(arguments.metrics_port), str(arguments.streams)]
-        command = [sys.executable, "-m", "tests.fakes.echo_service", run_dir, "0", *sizes]
-        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-        worker = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        try:
-            uvloop.run(measure(run_dir, arguments.streams, arguments.seconds))
-        finally:
-            worker.terminate()
-            worker.wait()
+    with tempfile.TemporaryDirectory(prefix="xz") as name:
+        if arguments.curve:
+            make_keys(Path(name))
+        for port in [0, arguments.curve] * 3 if arguments.curve else [0]:
+            run(Path(name), port, arguments)
 
 
 if __name__ == "__main__":

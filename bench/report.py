@@ -17,6 +17,7 @@ _TIMES = {
 _COUNTS = {
     "turns": "turns",
     "aborted": "aborted",
+    "let_go": "let go between turns",
     "late_percent": "late frames, %",
     "frames": "frames",
     "late_frames": "late",

@@ -42,6 +42,8 @@ class Tally:
     stages_ms: float = 0.0
     turns: int = 0
     aborted: int = 0
+    let_go: int = 0
+    """Connections that a draining router closed between two turns."""
     failures: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     stt_ms: list[float] = field(default_factory=list)
@@ -102,6 +104,7 @@ class Tally:
         return {
             "turns": self.turns,
             "aborted": self.aborted,
+            "let_go": self.let_go,
             "failures": dict(self.failures),
             "failure_examples": {code: text for code, text in self._examples.items() if text},
             "device_faults": dict(self.faults),

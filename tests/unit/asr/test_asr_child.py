@@ -26,6 +26,8 @@ class Ends:
         self.child_read, self.write = os.pipe()
         self.read, self.child_write = os.pipe()
         self.pipe = Pipe(self.child_read, self.child_write)
+        self.compute_s: list[float] = []
+        """Of each FINAL."""
 
     def send(self, *messages: Message) -> None:
         os.write(self.write, b"".join(msgpack.packb((int(word), number, body)) for word, number, body in messages))
@@ -35,8 +37,14 @@ class Ends:
         unpacker, got = msgpack.Unpacker(use_list=False), []
         while sum(word == until for word, _, _ in got) < count:
             unpacker.feed(os.read(self.read, 65536))
-            got += [(Word(word), number, body) for word, number, body in unpacker]
+            got += [self._read(Word(word), number, body) for word, number, body in unpacker]
         return got
+
+    def _read(self, word: Word, number: int, body: Any) -> Message:
+        if word is Word.FINAL:
+            body, compute_s = body
+            self.compute_s.append(compute_s)
+        return word, number, body
 
 
 class Decoder:
@@ -88,6 +96,7 @@ def test_an_utterance_is_answered_and_partials_come_on_change_only() -> None:
             (Word.PARTIAL, 7, "word word "),
             (Word.FINAL, 7, "fed 5"),
         ]
+    assert ends.compute_s[-1] >= 0.0
 
 
 def test_a_cancel_overtakes_the_audio_before_it() -> None:

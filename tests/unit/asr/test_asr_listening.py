@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import soxr
+from prometheus_client import REGISTRY
 
 from shared.errors import ConfigError, EngineError
 from shared.link.messages import AsrCredit, Final, OpenAsr, Partial, SpeechEnd, SpeechHeld, SpeechStart
@@ -38,7 +39,7 @@ def scripted(name: str, **options: Any) -> EngineChoice:
 
 def asr_settings(recognisers: int = 8, **extra: Any) -> AsrSettings:
     sections = [
-        scripted("Script"),
+        scripted("Script", recognisers=recognisers),
         scripted("Words", partials=True, text="one two three"),
         scripted("Slow", delay_ms=300),
         scripted("Raises", fail="raise"),
@@ -47,7 +48,6 @@ def asr_settings(recognisers: int = 8, **extra: Any) -> AsrSettings:
     return AsrSettings(
         engine=sections[0],
         engines={one.name: one for one in sections},
-        recognisers=recognisers,
         capacity=50,
         final_timeout_s=extra.pop("final_timeout_s", 1.0),
         **extra,
@@ -266,6 +266,26 @@ async def test_a_failing_engine_is_a_typed_error_and_delays_nobody(service: AsrS
     end = await stream.ended()
     assert (end.code, end.retryable) == (code, True)
     assert len(stream.ends) == 1 and stream.texts == []
+
+
+async def test_how_long_ends_and_texts_took_is_measured(service: AsrService) -> None:
+    """From the last voice to the decision, never less than the silence asked for; work by the length of its sound."""
+
+    def sample(name: str) -> float:
+        return REGISTRY.get_sample_value(name) or 0.0
+
+    names = ("xz_vad_end_seconds_count", "xz_vad_end_seconds_sum", "xz_asr_realtime_factor_count")
+    before = [sample(name) for name in names]
+    stream, job = opened(service)
+    for packet in two_utterances():
+        job.on_audio(packet)
+    job.on_end()
+    assert (await stream.ended()).code is None
+    ends, seconds, factors = (sample(name) - value for name, value in zip(names, before, strict=True))
+    assert factors == 2
+    assert 1 <= ends <= 2 and seconds >= 0.5 * ends
+    assert sample("xz_asr_pending_frames") == 0
+    assert sample("xz_asr_backlog_seconds") == 0 and sample("xz_asr_recogniser_waiters") == 0
 
 
 async def test_a_stream_that_finds_no_recogniser_is_told_busy() -> None:

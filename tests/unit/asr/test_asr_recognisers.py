@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
-from shared.errors import EngineError
+from shared.errors import ConfigError, EngineError
+from shared.settings import AsrSettings, EngineChoice
 from workers.asr.engines.engine import Brief, OnLoss, OnPartial, Recogniser, Transcript
+from workers.asr.engines.registry import LIGHT_SEATS, make_engine, make_engines, own_seats
 from workers.asr.recognisers import Outcome, Recognisers
 
 pytestmark = pytest.mark.unit
@@ -67,6 +69,46 @@ async def test_they_are_made_before_they_are_needed() -> None:
     assert (len(first.made), len(second.made)) == (3, 1)
     await recognisers.close()
     assert all(hand.is_closed for hand in first.made + second.made)
+
+
+async def test_an_engine_with_seats_of_its_own_competes_with_nobody() -> None:
+    """The others share the worker's number, and are refused while it is free."""
+    hands = {name: Hands() for name in ("here", "also", "cloud")}
+    recognisers = Recognisers(hands, seats=1, own_seats={"cloud": 2}, wait_s=0.01)
+    await recognisers.start("here")
+    held = await recognisers.take("here", pytest.fail)
+    for engine in ("also", "here"):
+        with pytest.raises(EngineError, match="at work"):
+            await recognisers.take(engine, pytest.fail)
+    clouds = [await recognisers.take("cloud", pytest.fail) for _ in range(2)]
+    with pytest.raises(EngineError, match="at work"):
+        await recognisers.take("cloud", pytest.fail)
+    recognisers.give_back("cloud", clouds[0], Outcome.IDLE)
+    with pytest.raises(EngineError, match="at work"):
+        await recognisers.take("also", pytest.fail)
+    recognisers.give_back("here", held, Outcome.IDLE)
+    await recognisers.take("also", pytest.fail)
+    await recognisers.close()
+
+
+def test_seats_of_engines_come_from_their_sections() -> None:
+    """A section's own number, 64 for what computes elsewhere, the worker's number for the rest."""
+    sections = {
+        "Sphinx": EngineChoice(name="Sphinx", type="pocketsphinx"),
+        "Own": EngineChoice(name="Own", type="pocketsphinx", options={"recognisers": 3}),
+        "Light": EngineChoice(name="Light", type="scripted"),
+        "Few": EngineChoice(name="Few", type="scripted", options={"recognisers": 1}),
+    }
+    settings = AsrSettings(engine=sections["Sphinx"], engines=sections)
+    assert own_seats(settings, make_engines(settings)) == {"Own": 3, "Light": LIGHT_SEATS, "Few": 1}
+
+
+@pytest.mark.parametrize("number", [0, True, "3", 1025, 1.5])
+def test_a_number_of_seats_that_cannot_be_is_named(number: object) -> None:
+    """The message says which section's key is wrong."""
+    with pytest.raises(ConfigError) as caught:
+        make_engine(EngineChoice(name="Odd", type="scripted", options={"recognisers": number}))
+    assert caught.value.key == "ASR.Odd.recognisers"
 
 
 async def test_one_more_than_there_are_is_refused_as_busy() -> None:

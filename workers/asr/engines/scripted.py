@@ -64,7 +64,7 @@ class Script:
 
     async def recognise(self, pcm: bytes, brief: Brief) -> Transcript:
         await asyncio.sleep(self._options.delay_ms / 1000)
-        while self._stage.holds("recognising", brief.session):
+        while self._stage.holds("recognising", brief.session):  # noqa: ASYNC110 - files set no asyncio.Event
             await asyncio.sleep(LOOK_S)
         self._asked += 1
         if self._options.fail is not None and self._asked % self._options.fail_every == 0:

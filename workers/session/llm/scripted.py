@@ -74,7 +74,7 @@ class ScriptedModel:
         return text.replace("{text}", asked)
 
     async def _be_held(self, point: str, request: ModelRequest) -> None:
-        while self._stage.holds(point, request.session):
+        while self._stage.holds(point, request.session):  # noqa: ASYNC110 - files set no asyncio.Event
             await asyncio.sleep(LOOK_S)
 
     @staticmethod
