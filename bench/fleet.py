@@ -32,8 +32,8 @@ from bench.tally import Tally, spread
 from ops.device.client import Device, DeviceOptions
 from ops.device.enrolment import DeviceError, Enrolment, Identity, enrol, simulated_mac
 from ops.device.opus import MIC_RATE, Speech, encode_speech, silence
+from ops.device.speech import Voice
 from ops.local import ota_url
-from ops.speech import Voice
 from shared.listening import Mode
 
 SPOKEN = "Could you please tell me what the weather will be like tomorrow morning"

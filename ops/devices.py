@@ -59,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
 def forget_stored(settings: Settings, device: str) -> list[str]:
     """What was removed from the store, for people; empty = it had nothing. Raises StoreError."""
     # Listing and approving do without a database's libraries, which take a moment to load.
-    from ops.store import forget  # noqa: PLC0415
+    from ops.cluster.store import forget  # noqa: PLC0415
 
     return forget(settings, device)
 
 
 def warn_of_memory_file(settings: Settings, device: str) -> None:
-    from ops.store import memory_file_with  # noqa: PLC0415
+    from ops.cluster.store import memory_file_with  # noqa: PLC0415
 
     path = memory_file_with(settings, device)
     if path is not None:

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ops.lock import Holder, holder
-from ops.running import data_dir_of
+from ops.change.running import data_dir_of
+from ops.cluster.lock import Holder, holder
 
 POLL_S = 0.1
 

@@ -7,8 +7,8 @@ import time
 from functools import partial
 from typing import Any
 
-from ops.changes import RefusedError, draining, parse_name
-from ops.operating import Site, add_limits, exit_code_of, follow, limits_of, operate, seconds_since
+from ops.change.changes import RefusedError, draining, parse_name
+from ops.change.operating import Site, add_limits, exit_code_of, follow, limits_of, operate, seconds_since
 from ops.scale import refuse_to_empty
 
 

@@ -13,12 +13,11 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from ops import signals
-from ops.agreed import settings_now, settings_of, settings_written, user_file
-from ops.changes import scaling, targets_of
-from ops.course import Unit
-from ops.observing import observe
-from ops.operating import (
+from ops.change.agreed import settings_now, settings_of, settings_written, user_file
+from ops.change.changes import scaling, targets_of
+from ops.change.course import Unit
+from ops.change.observing import observe
+from ops.change.operating import (
     EXIT_OK,
     EXIT_REFUSED,
     POLL_S,
@@ -29,9 +28,10 @@ from ops.operating import (
     limits_of,
     operate,
 )
+from ops.change.sight import Sight
+from ops.cluster import signals
 from ops.process import ProcessName
 from ops.restart import renew
-from ops.sight import Sight
 from shared.config.epoch import store_epoch
 from shared.config.preflight import config_problems
 from shared.config.reach import COUNTS, FIXED, PROGRAMS, changed, key_of, waits_for_restart

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from ops.changes import RefusedError, restarting, rolling, targets_of
-from ops.course import GaveUp, Up
-from ops.operating import Site, add_limits, exit_code_of, follow, limits_of, operate, seconds_since
+from ops.change.changes import RefusedError, restarting, rolling, targets_of
+from ops.change.course import GaveUp, Up
+from ops.change.operating import Site, add_limits, exit_code_of, follow, limits_of, operate, seconds_since
 from ops.process import ProcessName
 
 

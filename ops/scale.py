@@ -7,11 +7,11 @@ import time
 from functools import partial
 from typing import Any
 
-from ops.changes import RefusedError, scaling
-from ops.course import GaveUp
-from ops.observing import cluster_of, own_host
-from ops.operating import Site, add_limits, exit_code_of, follow, limits_of, operate, seconds_since
-from ops.sight import hosts_with
+from ops.change.changes import RefusedError, scaling
+from ops.change.course import GaveUp
+from ops.change.observing import cluster_of, own_host
+from ops.change.operating import Site, add_limits, exit_code_of, follow, limits_of, operate, seconds_since
+from ops.change.sight import hosts_with
 
 
 def add_parser(subparsers: Any) -> None:

@@ -20,11 +20,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ops.observing import admin_sockets, cluster_of, webs_of
+from ops.change.observing import admin_sockets, cluster_of, webs_of
+from ops.change.right import doing
+from ops.change.running import EXIT_DOWN, NotRunningError, Running, running
 from ops.process import ProcessInfo, ProcessName
-from ops.running import EXIT_DOWN, NotRunningError, Running, running
 from ops.supervisor import Supervisor, SupervisorError
-from ops.turn import doing
 from shared.config.epoch import current_epoch
 
 Loads = Mapping[str, Mapping[str, Any]]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ops.acts import Act, Signal, Start, Stop
+from ops.change.acts import Act, Signal, Start, Stop
 from ops.process import ProcessInfo, ProcessName, State
 from ops.unix_http import UnixTransport
 from shared.errors import XiaozhiError

@@ -22,10 +22,10 @@ import aiohttp
 from ops.device.client import Device, DeviceOptions
 from ops.device.enrolment import DeviceError, Enrolment, Identity, enrol, simulated_mac
 from ops.device.opus import SPEAKER_RATE, Speech, decode, encode_speech, silence
+from ops.device.speech import SpeechError, Voice, read_wav, write_wav
+from ops.device.talk_view import JsonView, TalkView, View
 from ops.device.turn import TurnReport
 from ops.local import ota_url
-from ops.speech import SpeechError, Voice, read_wav, write_wav
-from ops.talk_view import JsonView, TalkView, View
 from shared.errors import ConfigError, XiaozhiError
 from shared.listening import Mode
 

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ops import signals
 from ops.addresses import shown_host
-from ops.cluster import hold
-from ops.orphans import end_orphans
-from ops.plan import DEFAULT_DRAIN_S, Plan, plan_of
-from ops.readiness import absent_here, missing_of
-from ops.store import bring_up_to_date
+from ops.cluster import signals
+from ops.cluster.hold import hold
+from ops.cluster.orphans import end_orphans
+from ops.cluster.plan import DEFAULT_DRAIN_S, Plan, plan_of
+from ops.cluster.readiness import absent_here, missing_of
+from ops.cluster.store import bring_up_to_date
 from ops.terminal import Terminal
 from shared.config.load import load_with_warnings
 from shared.config.preflight import check, config_problems

@@ -20,7 +20,7 @@ from ops.device.client import DeviceOptions
 from ops.device.enrolment import DeviceError, Identity, enrol, simulated_mac
 from ops.device.firmware import State
 from ops.device.opus import Pcm, Speech, encode_speech, silence
-from ops.speech import Voice
+from ops.device.speech import Voice
 from shared.listening import Mode
 from shared.marks import Mark
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ops.addresses import lan_address, shown_host
+from ops.cluster.orphans import orphans_of
+from ops.cluster.plan import MIN_FDS
 from ops.doctor import doors, machine, places, running, store, upstream
 from ops.doctor.deadline import Missed, look
 from ops.doctor.engines import CONFIG, judge_config, judge_problems
@@ -23,8 +25,6 @@ from ops.doctor.probes import machine as machine_probe
 from ops.doctor.probes import ports as ports_probe
 from ops.doctor.probes.reach import reach
 from ops.doctor.probes.store import look_at_store
-from ops.orphans import orphans_of
-from ops.plan import MIN_FDS
 from shared.config.load import load_with_warnings
 from shared.config.preflight import check_libopus, check_models, ports_of
 from shared.config.run_dir import MAX_SOCKET_PATH_BYTES, default_run_dir

@@ -54,7 +54,7 @@ class OpenStream:
     engine: str | None = None
     wait_s: float = 5.0
     is_repin: bool = False
-    """A session that leaves a dead or draining worker, perhaps with many others: it waits for its place in the budget."""
+    """A session that leaves a dead or draining worker, perhaps with many others: it waits for its turn."""
 
 
 @dataclass(frozen=True, slots=True)

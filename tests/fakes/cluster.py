@@ -46,6 +46,8 @@ class Cluster:
     """Length of each log when the end began."""
     forgiven: set[str] = field(default_factory=set)
     """Processes that a test has killed or wedged on purpose: their log is not judged."""
+    stunned: set[str] = field(default_factory=set)
+    """Processes that a test has stopped for a while: nothing else than a blocked loop may be said of them."""
 
     def __enter__(self) -> Cluster:
         self.directory = Path(tempfile.mkdtemp(prefix="xzc-", dir="/tmp"))
@@ -182,7 +184,8 @@ class Cluster:
             if process.returncode != 0:
                 found.append(f"{name} exited with {process.returncode}:\n{self.log(name)[-2000:]}")
             # Closing sockets may take a moment when nothing else is served any more.
-            found += [f"{name}: {line}" for line in blocked_lines(self.log(name)[: self._lived.get(name)])]
+            if name not in self.stunned:
+                found += [f"{name}: {line}" for line in blocked_lines(self.log(name)[: self._lived.get(name)])]
             lines = self.log(name).splitlines()
             for number, line in enumerate(lines):
                 if _BAD_LINES.search(line):

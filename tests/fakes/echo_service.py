@@ -1,6 +1,7 @@
 """A service that sends back what it gets, for tests of the link.
 
-`python -m tests.fakes.echo_service RUN_DIR SLOT METRICS_PORT [CAPACITY]` is a whole worker process.
+`python -m tests.fakes.echo_service RUN_DIR SLOT METRICS_PORT [CAPACITY [ROUTER DATA_DIR]]` is a whole worker process;
+ROUTER is a tcp:// address, for which DATA_DIR holds the keys.
 """
 
 from __future__ import annotations
@@ -128,7 +129,10 @@ class EchoService:
 
 def main() -> int:
     run_dir, slot, metrics_port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    settings = Settings(cluster=ClusterSettings(run_dir=run_dir, metrics_port=metrics_port))
+    cluster = ClusterSettings(run_dir=run_dir, metrics_port=metrics_port)
+    if len(sys.argv) > 6:
+        cluster = cluster.model_copy(update={"router_endpoints": (sys.argv[5],), "data_dir": Path(sys.argv[6])})
+    settings = Settings(cluster=cluster)
     capacity = int(sys.argv[4]) if len(sys.argv) > 4 else 8
     return run(EchoService(capacity=capacity), settings=settings, slot=slot, program="tts", drain_s=60.0)
 

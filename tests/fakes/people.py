@@ -18,8 +18,8 @@ from ops.device.client import Device, DeviceOptions
 from ops.device.enrolment import Identity, enrol, simulated_mac
 from ops.device.firmware import Profile
 from ops.device.opus import Pcm, Speech, decode, encode_speech, silence
+from ops.device.speech import Voice
 from ops.device.tools import DeviceTools
-from ops.speech import Voice
 from shared.listening import Mode
 from tests.fakes.cluster import Cluster
 

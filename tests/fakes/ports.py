@@ -47,3 +47,14 @@ def free_cluster_ports() -> ClusterPorts:
         if all(map(is_free, [ports.ws, ports.http, *metrics])):
             return ports
     raise RuntimeError("no free range of ports on this machine")
+
+
+def free_port_range(count: int) -> int:
+    """The first of `count` consecutive ports that are free now."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for _ in range(200):
+        # Between the clusters' own ports: see free_cluster_ports.
+        base = random.randrange(LOWEST_PORT + 200 * (worker % PARTS), HIGHEST_PORT, 200 * PARTS) + 160
+        if all(is_free(base + offset) for offset in range(count)):
+            return base
+    raise RuntimeError("no free range of ports on this machine")

@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from ops.daemon import session_members
+from ops.cluster.daemon import session_members
 from tests.fakes.ports import ClusterPorts
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ops import signals
-from ops.cluster import hold
-from ops.plan import Plan, plan_of
+from ops.cluster.hold import hold, signals
+from ops.cluster.plan import Plan, plan_of
 from ops.process import ProcessName
 from ops.terminal import Terminal
 from ops.up import refuse

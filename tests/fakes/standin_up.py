@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.daemon import session_members
-from ops.lock import holder
+from ops.cluster.daemon import session_members
+from ops.cluster.lock import holder
 from ops.process import ProcessInfo, ProcessName
 from ops.supervisor import Supervisor
 from tests.fakes import standin_cluster

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.daemon import session_members
-from ops.orphans import end_orphans, orphans_of
+from ops.cluster.daemon import session_members
+from ops.cluster.orphans import end_orphans, orphans_of
 from shared.process.parent import SUPERVISOR_VARIABLE, Parent
 from shared.settings import ClusterSettings, metrics_port_of
 from tests.fakes import standin_cluster

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from ops.daemon import session_members
+from ops.cluster.daemon import session_members
 from ops.process import ProcessName
 from ops.supervisor import Supervisor
 from tests.fakes.standin_up import Start

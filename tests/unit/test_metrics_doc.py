@@ -31,6 +31,7 @@ PROCESSES = {
     "shared/identity": {"router", "web"},
     "shared/log": {"all"},
     "shared/process": {"all"},
+    "shared/store": {"session", "web"},
 }
 """Who runs the code of a package; the longest match counts."""
 

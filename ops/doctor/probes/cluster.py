@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ops.cluster.lock import holder
+from ops.cluster.orphans import orphans_of
+from ops.cluster.readiness import ADMIN_SOCKET_NAME
 from ops.doctor.running import ClusterFact, ProcessFact
-from ops.lock import holder
-from ops.orphans import orphans_of
 from ops.process import ProcessInfo
-from ops.readiness import ADMIN_SOCKET_NAME
 from ops.supervisor import Supervisor, SupervisorError
 from ops.unix_http import get_json
 

@@ -10,9 +10,9 @@ import stat
 import tempfile
 from pathlib import Path
 
+from ops.cluster.lock import holder
 from ops.doctor.places import HolderFact, PlaceFact
 from ops.doctor.probes import proc
-from ops.lock import holder
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 

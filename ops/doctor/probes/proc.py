@@ -77,7 +77,7 @@ def supervisors_of(data_dir: Path) -> list[int]:
     return [
         pid
         for pid in process_ids()
-        if "ops.supervisord" in _read(PROC / str(pid) / "cmdline").split("\0")
+        if "ops.cluster.supervisord" in _read(PROC / str(pid) / "cmdline").split("\0")
         and wanted in _read(PROC / str(pid) / "environ").split("\0")
     ]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops.changes import RefusedError, parse_name, restarting, rolling, scaling, slots_of, targets_of
-from ops.course import Down, Up
+from ops.change.changes import RefusedError, parse_name, restarting, rolling, scaling, slots_of, targets_of
+from ops.change.course import Down, Up
 from ops.process import ProcessName
 
 pytestmark = pytest.mark.unit

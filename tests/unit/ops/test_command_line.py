@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ops.__main__ import COMMANDS, make_parser
-from ops.logs import Logs
+from ops.cluster.logs import Logs
 from ops.process import ProcessName
 from ops.supervisor import info_of
 from ops.up import own_command, talk_command

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.acts import Act, Signal, Start, Stop
-from ops.changes import rolling, scaling
-from ops.course import HURRIED_S, Course, Done, Down, GaveUp, Limits, Unit, Up, Waiting
+from ops.change.acts import Act, Signal, Start, Stop
+from ops.change.changes import rolling, scaling
+from ops.change.course import HURRIED_S, Course, Done, Down, GaveUp, Limits, Unit, Up, Waiting
+from ops.change.sight import Seen, Sight, Told
 from ops.process import ProcessInfo, ProcessName, State
-from ops.sight import Seen, Sight, Told
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.crash_loop import SHORT_LIFE_S, CrashLoops
+from ops.cluster.crash_loop import SHORT_LIFE_S, CrashLoops
 from ops.process import ProcessInfo, ProcessName, State
 
 pytestmark = pytest.mark.unit

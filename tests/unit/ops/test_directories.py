@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.directories import OUR_NAMES, prepared
-from ops.lock import DirectoryInUseError
-from ops.readiness import ADMIN_SOCKET_NAME
+from ops.cluster.directories import OUR_NAMES, prepared
+from ops.cluster.lock import DirectoryInUseError
+from ops.cluster.readiness import ADMIN_SOCKET_NAME
 from ops.supervisor import SOCKET_NAME
 from shared.errors import ConfigError
 from shared.ids import Role

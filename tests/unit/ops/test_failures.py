@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.crash_loop import SHORT_LIFE_S
-from ops.failures import DEATHS_IN_A_ROW, RETRY_S, Changes, Failure, Failures, write_fatal
+from ops.cluster.crash_loop import SHORT_LIFE_S
+from ops.cluster.failures import DEATHS_IN_A_ROW, RETRY_S, Changes, Failure, Failures, write_fatal
 from ops.process import ProcessInfo, ProcessName, State
 
 pytestmark = pytest.mark.unit

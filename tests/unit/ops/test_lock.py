@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.lock import DirectoryInUseError, Holder, holder, locked
+from ops.cluster.lock import DirectoryInUseError, Holder, holder, locked
 from shared.config.preflight import check_data_dir
 from shared.settings import ClusterSettings, Settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.lock import locked
+from ops.cluster.lock import locked
 from shared.config.run_dir import prepare_run_dir
 from shared.errors import ConfigError
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 import deploy
-from ops.logs import Logs
-from ops.plan import FIRST_TO_STOP, LONGEST_DRAIN_S, plan_of, process_names
+from ops.cluster.logs import Logs
+from ops.cluster.plan import FIRST_TO_STOP, LONGEST_DRAIN_S, plan_of, process_names
 from ops.process import ProcessName
 from shared.settings import METRICS_OFFSETS, ClusterSettings, Counts
 from shared.worker.process import DRAIN_S as WORKER_DRAIN_S

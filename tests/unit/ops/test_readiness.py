@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ops.cluster.readiness import absent_workers, describe
 from ops.process import ProcessName
-from ops.readiness import absent_workers, describe
 
 pytestmark = pytest.mark.unit
 

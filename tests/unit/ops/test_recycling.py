@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.cluster.recycling import JITTER, Age, Due, Recycling, spread_of
+from ops.cluster.resident import family_of, resident_mib
 from ops.process import ProcessName
-from ops.recycling import JITTER, Age, Due, Recycling, spread_of
-from ops.resident import family_of, resident_mib
 
 pytestmark = pytest.mark.unit
 

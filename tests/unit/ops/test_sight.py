@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ops.change.sight import hosts_with, sight_of
 from ops.process import ProcessInfo, ProcessName, State
-from ops.sight import hosts_with, sight_of
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ops.cluster.startup import Coming, Failed, Ready, Startup
 from ops.process import ProcessInfo, ProcessName, State
-from ops.startup import Coming, Failed, Ready, Startup
 
 pytestmark = pytest.mark.unit
 

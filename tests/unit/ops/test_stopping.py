@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.cluster.stopping import COALESCE_S, GRACE_S, REAP_S, Signal, Stop, Stopping
 from ops.process import ProcessInfo, ProcessName, State
-from ops.stopping import COALESCE_S, GRACE_S, REAP_S, Signal, Stop, Stopping
 
 pytestmark = pytest.mark.unit
 

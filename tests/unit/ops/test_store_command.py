@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ops import devices
+from ops.cluster.store import bring_up_to_date
 from ops.devices import run
-from ops.store import bring_up_to_date
 from shared.config.load import load
 from shared.identity.devices import DeviceRegistry, devices_path
 from shared.identity.enrol import Door

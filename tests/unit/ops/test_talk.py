@@ -15,9 +15,9 @@ from rich.console import Console
 
 from ops import talk
 from ops.device.news import Kind, News
+from ops.device.speech import SpeechError, read_wav, write_wav
+from ops.device.talk_view import JsonView, TalkView
 from ops.local import ota_url
-from ops.speech import SpeechError, read_wav, write_wav
-from ops.talk_view import JsonView, TalkView
 from tests.fakes.voice_server import Script, voice_server
 
 pytestmark = pytest.mark.link

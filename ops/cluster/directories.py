@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ops.lock import locked
+from ops.cluster.lock import locked
 from shared.config.preflight import LOCK_NAME
 from shared.config.run_dir import default_run_dir, prepare_run_dir
 

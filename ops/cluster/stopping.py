@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ops.acts import Signal, Stop
-from ops.plan import FIRST_TO_STOP, HURRIED_DRAIN_S
+from ops.change.acts import Signal, Stop
+from ops.cluster.plan import FIRST_TO_STOP, HURRIED_DRAIN_S
 from ops.process import GONE, STOPPABLE, ProcessInfo, ProcessName
 
 Phase = Literal["routers", "rest", "hurried", "killed", "done"]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ops.crash_loop import CrashLoops
+from ops.cluster.crash_loop import CrashLoops
 from ops.process import ProcessInfo, ProcessName
 
 DEATHS_AT_START = 2

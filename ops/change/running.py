@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.lock import holder
+from ops.cluster.lock import holder
 from ops.process import ProcessName
 from shared.desired import read_desired, write_desired
 from shared.errors import XiaozhiError

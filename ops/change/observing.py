@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ops.agreed import settings_now
-from ops.sight import Sight, sight_of
+from ops.change.agreed import settings_now
+from ops.change.sight import Sight, sight_of
 from ops.supervisor import Supervisor
 from ops.unix_http import get_json
 from shared.config.epoch import current_epoch

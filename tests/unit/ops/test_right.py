@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.turn import BusyError, doing, held, take, undisturbed
+from ops.change.right import BusyError, doing, held, take, undisturbed
 
 pytestmark = pytest.mark.unit
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ops import signals
-from ops.changes import RefusedError
-from ops.course import Course, Done, GaveUp, Limits, Unit, Waiting
-from ops.logs import Logs
-from ops.observing import observe
-from ops.plan import LONGEST_DRAIN_S, START_TIMEOUT_S
-from ops.running import EXIT_DOWN, NotRunningError, Running, running, write_wanted
-from ops.sight import Sight
+from ops.change.changes import RefusedError
+from ops.change.course import Course, Done, GaveUp, Limits, Unit, Waiting
+from ops.change.observing import observe
+from ops.change.right import BusyError, Right, held
+from ops.change.running import EXIT_DOWN, NotRunningError, Running, running, write_wanted
+from ops.change.sight import Sight
+from ops.cluster import signals
+from ops.cluster.logs import Logs
+from ops.cluster.plan import LONGEST_DRAIN_S, START_TIMEOUT_S
 from ops.supervisor import Supervisor, SupervisorError, execute
 from ops.terminal import Terminal
-from ops.turn import BusyError, Turn, held
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -41,7 +41,7 @@ class Site:
     running: Running
     supervisor: Supervisor
     terminal: Terminal
-    turn: Turn
+    right: Right
 
     def slots(self) -> Mapping[str, int]:
         """How many slots supervisord has for each role."""
@@ -75,9 +75,9 @@ def operate(what: str, wait_s: float, work: Callable[[Site], int]) -> int:
     with signals.blocked(), Terminal() as terminal:
         try:
             cluster = running()
-            with held(cluster.run_dir, what, wait_s, partial(_pause, terminal)) as turn:
+            with held(cluster.run_dir, what, wait_s, partial(_pause, terminal)) as right:
                 terminal.end_progress()
-                return work(Site(cluster, Supervisor(cluster.run_dir), terminal, turn))
+                return work(Site(cluster, Supervisor(cluster.run_dir), terminal, right))
         except NotRunningError as error:
             return _tell(terminal, error, EXIT_DOWN)
         except SupervisorError as error:
@@ -130,7 +130,7 @@ def take_step(course: Course, supervisor: Supervisor, run_dir: Path, sight: Sigh
 def _report(course: Course, site: Site, logs: Logs) -> None:
     match course.verdict:
         case Waiting(text):
-            site.turn.note(text)
+            site.right.note(text)
             site.terminal.progress(text)
         case Done():
             site.terminal.end_progress()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ops.lock import holder
+from ops.cluster.lock import holder
 from shared.process.parent import SUPERVISOR_VARIABLE
 from shared.settings import ClusterSettings
 
@@ -21,7 +21,7 @@ HURRY_AGAIN_S = 0.3
 """Two SIGTERMs closer together may arrive as one."""
 KILL_AFTER_S = 3.0
 POLL_S = 0.05
-SUPERVISORD_MODULE = b"ops.supervisord"
+SUPERVISORD_MODULE = b"ops.cluster.supervisord"
 
 
 def end_orphans(settings: ClusterSettings, tell: Callable[[str], None]) -> list[int]:

@@ -13,19 +13,19 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ops.agreed import settings_now
-from ops.changes import RefusedError, rolling, slots_of
-from ops.course import Course, Done, GaveUp, Limits, Waiting
-from ops.observing import observe
-from ops.operating import take_step
-from ops.plan import LONGEST_DRAIN_S, START_TIMEOUT_S
+from ops.change.agreed import settings_now
+from ops.change.changes import RefusedError, rolling, slots_of
+from ops.change.course import Course, Done, GaveUp, Limits, Waiting
+from ops.change.observing import observe
+from ops.change.operating import take_step
+from ops.change.right import Right, take, undisturbed
+from ops.change.running import wanted_in
+from ops.cluster.plan import LONGEST_DRAIN_S, START_TIMEOUT_S
+from ops.cluster.recycling import Age, Due, Recycling
+from ops.cluster.resident import resident_mib
 from ops.process import STOPPABLE, ProcessInfo, ProcessName
-from ops.recycling import Age, Due, Recycling
-from ops.resident import resident_mib
-from ops.running import wanted_in
 from ops.supervisor import Supervisor
 from ops.terminal import Terminal
-from ops.turn import Turn, take, undisturbed
 from shared.config.epoch import current_epoch
 from shared.errors import ConfigError
 
@@ -52,7 +52,7 @@ class Caretaker:
         self._tidied_s = 0.0
         self._course: Course | None = None
         self._due: Due | None = None
-        self._turn: Turn | None = None
+        self._right: Right | None = None
         self._recycled: Counter[str] = Counter()
 
     def tick(self, infos: Collection[ProcessInfo], broken: Collection[ProcessName]) -> None:
@@ -70,9 +70,9 @@ class Caretaker:
 
     def end(self) -> None:
         """The cluster is being stopped."""
-        if self._turn is not None:
-            self._turn.end()
-        self._course = self._turn = None
+        if self._right is not None:
+            self._right.end()
+        self._course = self._right = None
 
     def _read_limits(self) -> None:
         epoch = current_epoch(self._run_dir)
@@ -105,8 +105,8 @@ class Caretaker:
         return all(sight[name].has_joined() for name in wanted_in(self._run_dir))
 
     def _begin(self, due: Due, slots: Mapping[str, int]) -> None:
-        self._turn = take(self._run_dir, f"recycling {due.name} ({due.reason})")
-        if self._turn is None:
+        self._right = take(self._run_dir, f"recycling {due.name} ({due.reason})")
+        if self._right is None:
             return
         wanted = wanted_in(self._run_dir)
         try:
@@ -122,11 +122,11 @@ class Caretaker:
 
     def _go_on(self, course: Course) -> None:
         assert self._due is not None
-        assert self._turn is not None
+        assert self._right is not None
         take_step(course, self._supervisor, self._run_dir, observe(self._supervisor, self._run_dir))
         match course.verdict:
             case Waiting(text):
-                self._turn.note(text)
+                self._right.note(text)
                 return
             case GaveUp(reason):
                 self._terminal.line(f"replacing {self._due.name} failed: {reason}")

@@ -15,10 +15,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ops.acts import Act, Signal, Start, Stop
-from ops.crash_loop import CrashLoops
+from ops.change.acts import Act, Signal, Start, Stop
+from ops.change.sight import Seen, Sight
+from ops.cluster.crash_loop import CrashLoops
 from ops.process import ENDED, GONE, STOPPABLE, ProcessName
-from ops.sight import Seen, Sight
 
 DEATHS = 2
 SHORT_LIFE_S = 120

@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ops import signals
-from ops.acts import Act
-from ops.agreed import agree
-from ops.caretaker import Caretaker
-from ops.daemon import Daemon
-from ops.directories import prepared
-from ops.failures import Changes, Failures, write_fatal
-from ops.lock import locked
-from ops.logs import Logs
-from ops.plan import HURRIED_DRAIN_S, Plan
+from ops.change.acts import Act
+from ops.change.agreed import agree
+from ops.change.running import wanted_in, write_wanted
+from ops.cluster import signals
+from ops.cluster.caretaker import Caretaker
+from ops.cluster.daemon import Daemon
+from ops.cluster.directories import prepared
+from ops.cluster.failures import Changes, Failures, write_fatal
+from ops.cluster.lock import locked
+from ops.cluster.logs import Logs
+from ops.cluster.plan import HURRIED_DRAIN_S, Plan
+from ops.cluster.startup import Coming, Failed, Ready, Startup
+from ops.cluster.stopping import Stopping
 from ops.process import GONE, ProcessName
-from ops.running import wanted_in, write_wanted
-from ops.startup import Coming, Failed, Ready, Startup
-from ops.stopping import Stopping
 from ops.supervisor import Supervisor, SupervisorError, execute
 from ops.terminal import Terminal
 

@@ -1,4 +1,4 @@
-"""`python -m ops.supervisord PARENT_PID OPTION...`: supervisord, tied to the process that started it.
+"""`python -m ops.cluster.supervisord PARENT_PID OPTION...`: supervisord, tied to the process that started it.
 
 The kernel sends it SIGTERM when that process dies, and it leaves at once if it has died already. Its children find its
 process id in their environment: one that is loaded while it dies can tell.
@@ -13,7 +13,7 @@ import sys
 
 from supervisor import process, socket_manager, supervisord
 
-from ops import signals
+from ops.cluster import signals
 from shared.process.parent import SUPERVISOR_VARIABLE
 
 _PR_SET_PDEATHSIG = 1

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ops.crash_loop import SHORT_LIFE_S, CrashLoops
+from ops.cluster.crash_loop import SHORT_LIFE_S, CrashLoops
 from ops.process import ProcessInfo, ProcessName
 
 FATAL_NAME = "fatal.json"

@@ -1,4 +1,4 @@
-"""Whose turn it is to change a running cluster: a lock in its run directory, and what its holder is doing.
+"""The right to change a running cluster: a lock in its run directory, and what its holder is doing.
 
 The lock is the kernel's (flock), so that it ends with its holder however that dies; the text only says what is done.
 """
@@ -24,7 +24,7 @@ class BusyError(XiaozhiError):
     code = "busy"
 
 
-class Turn:
+class Right:
     """The right to change the cluster, held."""
 
     def __init__(self, descriptor: int, what: str) -> None:
@@ -44,28 +44,28 @@ class Turn:
         os.close(self._descriptor)
 
 
-def take(run_dir: Path, what: str) -> Turn | None:
+def take(run_dir: Path, what: str) -> Right | None:
     """None if somebody else has it."""
     descriptor = os.open(run_dir / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not _is_taken(descriptor):
         os.close(descriptor)
         return None
-    return Turn(descriptor, what)
+    return Right(descriptor, what)
 
 
 @contextmanager
-def held(run_dir: Path, what: str, wait_s: float, on_wait: Callable[[str], None]) -> Iterator[Turn]:
+def held(run_dir: Path, what: str, wait_s: float, on_wait: Callable[[str], None]) -> Iterator[Right]:
     """Wait for the right; `on_wait` is told who has it, and called every moment. Raises BusyError."""
     deadline_s = time.monotonic() + wait_s
-    while (turn := take(run_dir, what)) is None:
+    while (right := take(run_dir, what)) is None:
         busy = doing(run_dir) or "another command"
         if time.monotonic() >= deadline_s:
             raise BusyError(f"{busy} is still at work after {wait_s:g} s; nothing was changed")
         on_wait(f"waiting for {busy}")
     try:
-        yield turn
+        yield right
     finally:
-        turn.end()
+        right.end()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ops.course import Down, Unit, Up
+from ops.change.course import Down, Unit, Up
 from ops.process import ProcessName
 from shared.errors import XiaozhiError
 

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ops.plan import Plan
+from ops.cluster.plan import Plan
 
 _SESSION_FIELD = 3
 """Of /proc/PID/stat, counted after the command's closing parenthesis: state, ppid, pgrp, session (proc(5))."""
@@ -24,7 +24,14 @@ class Daemon:
     """The running supervisord."""
 
     def __init__(self, plan: Plan, output_path: Path) -> None:
-        arguments = [sys.executable, "-m", "ops.supervisord", str(os.getpid()), "--configuration", str(plan.conf)]
+        arguments = [
+            sys.executable,
+            "-m",
+            "ops.cluster.supervisord",
+            str(os.getpid()),
+            "--configuration",
+            str(plan.conf),
+        ]
         if os.geteuid() == 0:
             arguments += ["--user", "root"]
         with output_path.open("wb") as output:

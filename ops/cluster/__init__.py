@@ -1,0 +1,1 @@
+"""A cluster as `xiaozhi up` holds it: planned, started, watched over, stopped."""
