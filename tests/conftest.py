@@ -12,11 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes.canary import canary
 from tests.fakes.ports import ClusterPorts, free_cluster_ports
 
 PLAIN_USER = "nobody"
+
+# The same examples every time, so that a change is judged by what it changed. `explore` looks for new ones.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,8 @@
 Rules
 - A worker answers each OPEN that reached it with one DONE or ERROR, and says nothing more on that stream after it.
 - It speaks on no stream that was not opened with it.
-- When a connection ends, what was open on it ends too.
+- When a connection ends, what was open on it ends too. What the worker had said before it knew may come on its next
+  connection: ZeroMQ keeps what is queued.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class WireBook:
     lost: int = 0
     """Were open when their connection ended."""
     _lanes: dict[str, _Lane] = field(default_factory=dict)
+    _left: dict[str, set[int]] = field(default_factory=dict)
+    """Streams of a worker's earlier connections that were open when those ended, by the name before the `#`."""
 
     @property
     def open(self) -> int:
@@ -46,6 +49,7 @@ class WireBook:
         closed = self._lanes.pop(lane, None)
         if closed is not None:
             self.lost += len(closed.open)
+            self._left.setdefault(_worker(lane), set()).update(closed.open)
 
     def to_worker(self, lane: str, parts: tuple[bytes, ...]) -> None:
         """A message that is handed to the worker."""
@@ -64,9 +68,9 @@ class WireBook:
         if stream in known.ended:
             code = "ended_twice" if kind in ENDS else "spoke_after_end"
             self._complain(code, lane, now, f"{Kind(kind).name} on stream {stream}")
-        elif stream not in known.open:
+        elif stream not in known.open and stream not in self._left.get(_worker(lane), ()):
             self._complain("spoke_unopened", lane, now, f"{Kind(kind).name} on stream {stream}")
-        elif kind in ENDS:
+        elif kind in ENDS and stream in known.open:
             known.open.remove(stream)
             known.ended.add(stream)
             self.ended += 1
@@ -79,6 +83,10 @@ class WireBook:
 
     def _complain(self, code: str, lane: str, now: float, words: str) -> None:
         self.complaints.append(Complaint(code, lane, round(now, 3), words))
+
+
+def _worker(lane: str) -> str:
+    return lane.partition("#")[0]
 
 
 def read_head(parts: tuple[bytes, ...]) -> tuple[int, int]:

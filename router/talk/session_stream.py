@@ -73,7 +73,14 @@ class SessionStream:
             self._told = resume.gen
         caller = self.caller
         body = OpenSession(
-            caller.session, caller.device, caller.client, caller.address, self.features, resume, self.epoch
+            caller.session,
+            caller.device,
+            caller.client,
+            caller.address,
+            self.features,
+            resume,
+            self.epoch,
+            life=self._count,
         )
         return OpenStream(self.key, body, exclude=exclude, is_repin=is_repin)
 

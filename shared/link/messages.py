@@ -287,7 +287,10 @@ class OpenSession(Body):
     """Set when an earlier worker died in this turn and nothing of it was heard: ask again."""
     epoch: int = 0
     """What an earlier worker has claimed for this connection; 0 = the connection is new and may claim the device from
-    any other. Else it may go on only if nobody has claimed the device since."""
+    any other. Else it may go on only if nobody else has claimed the device since."""
+    life: int = 0
+    """Counts the workers that this connection's session has come to. Of two claims for one connection the later life's
+    is good, in whatever order the store sees them."""
 
 
 @dataclass(frozen=True, slots=True)

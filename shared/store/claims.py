@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.store.database import Database, unbroken
 from shared.store.faults import SchemaOldError, SupersededError
 from shared.store.metrics import CLAIM_SECONDS
-from shared.store.model import Claim, DeviceFacts, Losses, Lost
+from shared.store.model import NEWCOMER, Claim, Claimant, DeviceFacts, Losses, Lost
 from shared.store.schema import CLAIMS, DEVICES, SCHEMA_VERSION
 from shared.store.statements import insert_into
 from shared.store.text import clean, cut
@@ -51,6 +51,23 @@ async def check_epoch(connection: AsyncConnection, device: str, epoch: int) -> N
         raise SupersededError(epoch, found)
 
 
+async def _check_claimant(connection: AsyncConnection, device: str, holder: str, by: Claimant) -> None:
+    """Its row stays locked until the transaction ends. Raises SupersededError."""
+    if by == NEWCOMER:
+        return
+    columns = select(DEVICES.c.epoch, DEVICES.c.holder, DEVICES.c.session, DEVICES.c.life)
+    row = (await connection.execute(columns.where(DEVICES.c.device == device).with_for_update())).first()
+    if row is None:
+        if by.after:
+            raise SupersededError(by.after, None)
+    elif by.session and row.session == cut(by.session, HOLDER_CHARS):
+        # The same life again: its first answer was lost on the way.
+        if row.life > by.life or (row.life == by.life and row.holder != holder):
+            raise SupersededError(by.after, row.epoch)
+    elif by.after and row.epoch != by.after:
+        raise SupersededError(by.after, row.epoch)
+
+
 class StoredOwnership:
     """`shared.store.model.Ownership` on a database."""
 
@@ -58,14 +75,14 @@ class StoredOwnership:
         self._database = database
 
     @unbroken
-    async def claim(self, device: str, holder: str, now: float, *, after: int = 0) -> Claim:
+    async def claim(self, device: str, holder: str, now: float, *, by: Claimant = NEWCOMER) -> Claim:
         device, holder = cut(device, DEVICE_CHARS), cut(holder, HOLDER_CHARS)
         with CLAIM_SECONDS.time():
             async with self._database.writing() as connection:
                 epoch = await next_epoch(connection)
-                if after:
-                    await check_epoch(connection, device, after)
+                await _check_claimant(connection, device, holder, by)
                 values = {"epoch": epoch, "holder": holder, "claimed_s": now}
+                values |= {"session": cut(by.session, HOLDER_CHARS), "life": by.life}
                 statement = insert_into(DEVICES, connection).values(device=device, **values)
                 statement = statement.on_conflict_do_update(index_elements=[DEVICES.c.device], set_=values)
                 row = (await connection.execute(statement.returning(*_FACTS))).one()

@@ -152,8 +152,13 @@ class Database:
         """The result of `call`, which goes on to its end if the caller is cancelled."""
         task = asyncio.create_task(call, name="store-call")
         self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(self._on_called)
         return await asyncio.shield(task)
+
+    def _on_called(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # of no interest to a caller who has gone
 
     async def close(self) -> None:
         """What is under way gets as long as one statement may wait."""

@@ -75,6 +75,26 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimant:
+    """For whom a device is claimed: one life of a connection's session, on one worker.
+
+    A connection keeps its name; each worker it comes to is one life more. Of two lives of a connection the later one
+    wins, in whatever order their claims arrive: one that was under way when its worker died must not take the device
+    from the worker that came after.
+    """
+
+    session: str = ""
+    """The connection. "" = none: the claim is always good."""
+    life: int = 0
+    after: int = 0
+    """The epoch that an earlier life is known to have claimed: only the same connection, or whoever still finds this
+    epoch, goes on. 0 = the connection is new and wins against any other."""
+
+
+NEWCOMER = Claimant()
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """Somebody else has claimed the device, with this epoch: older claims of it are worth nothing."""
 
@@ -167,11 +187,10 @@ class Forgotten:
 class Ownership(Protocol):
     """Which process writes for a device."""
 
-    async def claim(self, device: str, holder: str, now: float, *, after: int = 0) -> Claim:
-        """Own the device from now on: its epoch rises, older claims are worth nothing. Raises StoreDownError.
+    async def claim(self, device: str, holder: str, now: float, *, by: Claimant = NEWCOMER) -> Claim:
+        """Own the device from now on: its epoch rises, older claims are worth nothing.
 
-        `after`: only if its epoch is still this one, for who takes over from that claim's holder and must not win
-        against anybody else; raises SupersededError. 0 = whatever it is.
+        Raises StoreDownError, and SupersededError if `by` comes too late.
 
         `holder` names one life of one process, so that `lost` can leave out a process's own claims.
         """

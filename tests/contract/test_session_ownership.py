@@ -49,6 +49,7 @@ class Workers:
     ) -> Router:
         self.streams += 1
         router = Router(StreamId(self.streams), mcp)
+        more.setdefault("life", self.streams)
         body = OpenSession(session, DEVICE, features={"mcp": True} if mcp else {}, **more)
         router.job = service.open(router, body.to_map())
         return router

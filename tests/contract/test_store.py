@@ -10,6 +10,7 @@ import pytest
 
 from shared.store.faults import StoreRefusedError, SupersededError
 from shared.store.model import (
+    Claimant,
     Commit,
     DeviceFacts,
     Forgotten,
@@ -47,6 +48,45 @@ async def test_a_claim_raises_the_epoch_and_the_older_one_writes_nothing(place: 
         assert await store.memory.get("d") is None
         assert (await store.outbox.backlog()).waiting == 0
         await store.dialogues.commit(commit_of(new, 3, at_s=3.0), 3.0)
+
+
+async def test_a_later_life_of_a_connection_wins_in_whatever_order_claims_arrive(place: StorePlace) -> None:
+    """A claim that was under way when its worker died does not take the device from the worker that came after."""
+    async with place.opened() as store:
+        first = await store.ownership.claim("d", "one", 1.0, by=Claimant("c", 1))
+        # The second life's claim arrives after the third one's, and neither knows of the other.
+        third = await store.ownership.claim("d", "three", 1.0, by=Claimant("c", 3, after=first.epoch))
+        with pytest.raises(SupersededError):
+            await store.ownership.claim("d", "two", 1.0, by=Claimant("c", 2, after=first.epoch))
+        await store.dialogues.commit(commit_of(third, 1), 1.0)
+        # The other way round the third goes on from an epoch it never heard of.
+        await store.ownership.claim("e", "one", 1.0, by=Claimant("c", 1))
+        second = await store.ownership.claim("e", "two", 1.0, by=Claimant("c", 2))
+        third = await store.ownership.claim("e", "three", 1.0, by=Claimant("c", 3, after=1))
+        assert third.epoch > second.epoch
+
+
+async def test_the_same_claim_may_be_tried_again(place: StorePlace) -> None:
+    """Its first answer may have been lost with the database's connection."""
+    async with place.opened() as store:
+        first = await store.ownership.claim("d", "one", 1.0, by=Claimant("c", 1))
+        again = Claimant("c", 2, after=first.epoch)
+        await store.ownership.claim("d", "two", 1.0, by=again)
+        await store.ownership.claim("d", "two", 1.0, by=again)
+        with pytest.raises(SupersededError):
+            await store.ownership.claim("d", "three", 1.0, by=again)
+
+
+async def test_another_connection_wins_against_all_lives_of_the_older_one(place: StorePlace) -> None:
+    """What lost its worker goes on only if nobody else has claimed the device since."""
+    async with place.opened() as store:
+        old = await store.ownership.claim("d", "one", 1.0, by=Claimant("c", 1))
+        new = await store.ownership.claim("d", "one", 1.0, by=Claimant("newer", 1))
+        with pytest.raises(SupersededError) as caught:
+            await store.ownership.claim("d", "two", 1.0, by=Claimant("c", 2, after=old.epoch))
+        assert caught.value.now_at == new.epoch
+        with pytest.raises(SupersededError):
+            await store.ownership.claim("never seen", "two", 1.0, by=Claimant("c", 2, after=old.epoch))
 
 
 async def test_a_claim_of_a_device_that_nobody_knows_is_refused(place: StorePlace) -> None:

@@ -34,8 +34,8 @@ from shared.link.messages import (
     ToDevice,
     TurnOver,
 )
+from shared.store.model import Claimant, DeviceFacts
 from shared.store.model import Commit as StoreCommit
-from shared.store.model import DeviceFacts
 from shared.worker.service import Stream
 from workers.session import metrics
 from workers.session.answering import Answer, Parts
@@ -122,7 +122,8 @@ class Conversation:
         self._holding.tell(DeviceFacts(features=who.features, profile=profile.to_map()))
         inherited = [] if predecessor is None else predecessor._holding.take_unclaimed()
         ended = None if predecessor is None else predecessor.ended
-        self._holding.begin(f"session-{who.session}-claim", who.epoch, inherited, ended)
+        by = Claimant(who.session, who.life, who.epoch)
+        self._holding.begin(f"session-{who.session}-claim", by, inherited, ended)
 
     def __repr__(self) -> str:
         return f"Conversation({self._who.session!r}, {self._turns!r})"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from shared.store.faults import StoreError, SupersededError
-from shared.store.model import Claim, Commit, DeviceFacts
+from shared.store.model import Claim, Claimant, Commit, DeviceFacts
 from workers.session import metrics
 from workers.session.dialogue import PastTurn
 from workers.session.keeper import Keeper
@@ -65,24 +65,24 @@ class Holding:
         return 0 if self._claim is None else self._claim.epoch
 
     def begin(
-        self, name: str, after: int, inherited: list[PastTurn], ended: Callable[[], Awaitable[None]] | None
+        self, name: str, by: Claimant, inherited: list[PastTurn], ended: Callable[[], Awaitable[None]] | None
     ) -> None:
-        """Claim the device and load its dialogue, behind the talk. `after`: see Ownership.claim.
+        """Claim the device and load its dialogue, behind the talk.
 
         `inherited`: what the device's session before this one could not commit; `ended` waits until that is over.
         """
         self._unclaimed = inherited or None
-        self._task = asyncio.create_task(self._begin(after, ended), name=name)
+        self._task = asyncio.create_task(self._begin(by, ended), name=name)
 
     def take_unclaimed(self) -> list[PastTurn]:
         taken, self._unclaimed = self._unclaimed or [], None
         return taken
 
-    async def _begin(self, after: int, ended: Callable[[], Awaitable[None]] | None) -> None:
+    async def _begin(self, by: Claimant, ended: Callable[[], Awaitable[None]] | None) -> None:
         try:
             if ended is not None:
                 await ended()
-            self._on_claimed(await self._keeper.claim(self._device, after))
+            self._on_claimed(await self._keeper.claim(self._device, by))
             past = await self._keeper.load(self._device)
             if not self.is_over:
                 self._holder.on_restored(past)

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 from shared.settings import StoreSettings
 from shared.store.committer import Committer
 from shared.store.faults import StoreDownError, StoreError
-from shared.store.model import Claim, Commit
+from shared.store.model import Claim, Claimant, Commit
 from workers.session import metrics
 from workers.session.dialogue import PastTurn
 from workers.session.late_store import LateStore
@@ -90,11 +90,11 @@ class Keeper:
         await self._committer.close(CLOSE_S)
         await self._store.close()
 
-    async def claim(self, device: str, after: int) -> Claim:
-        """As soon as the store can. Raises SupersededError if `after` is not 0 and not the device's epoch any more."""
+    async def claim(self, device: str, by: Claimant) -> Claim:
+        """As soon as the store can. Raises SupersededError."""
         while not await self._committer.settled(device, SETTLE_S):
             log.debug("claim_waits_for_commits")
-        return await _patiently()(self._claim, device, after)
+        return await _patiently()(self._claim, device, by)
 
     async def load(self, device: str) -> list[PastTurn]:
         """The dialogue that goes on, as soon as the store can."""
@@ -112,9 +112,9 @@ class Keeper:
         """Seconds since 1970."""
         return self._clock()
 
-    async def _claim(self, device: str, after: int) -> Claim:
+    async def _claim(self, device: str, by: Claimant) -> Claim:
         async with self._gate:
-            return await self._store.claim(device, self._holder, self._clock(), after=after)
+            return await self._store.claim(device, self._holder, self._clock(), by=by)
 
     async def _load(self, device: str) -> list[PastTurn]:
         async with self._gate:

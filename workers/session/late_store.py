@@ -1,28 +1,21 @@
-"""The store of a process that does not wait for it: opened when it can be, and down until then.
-
-A call that has begun is never cut off, whoever stops waiting for it: a task that is cancelled inside a transaction
-leaves SQLite's lock behind, for every process.
-"""
+"""The store of a process that does not wait for it: opened when it can be, and down until then."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import structlog
 
 from shared.errors import EngineError
 from shared.settings import StoreSettings
 from shared.store.faults import SchemaError, SchemaNewerError, StoreDownError, StoreError
-from shared.store.model import Claim, Commit, Dialogues, Losses, Ownership, StoredTurn
+from shared.store.model import NEWCOMER, Claim, Claimant, Commit, Dialogues, Losses, Ownership, StoredTurn
 from shared.store.store import Store
 
 log = structlog.get_logger(__name__)
-
-_T = TypeVar("_T")
 
 START_WAIT_S: Final = 1.0
 """A worker that starts waits so long at most; talk needs no store."""
@@ -42,7 +35,6 @@ class LateStore:
         self._store: Store | None = None
         self._opening: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        self._calls: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"LateStore({self._store!r})"
@@ -65,8 +57,6 @@ class LateStore:
             await asyncio.wait((self._opening,), timeout=CLOSE_WAIT_S)
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=CLOSE_WAIT_S)
         if self._store is not None:
             await self._store.close()
 
@@ -95,8 +85,8 @@ class LateStore:
     async def _warm_up(self, store: Store) -> None:
         """The first use of a statement builds it: better now than in somebody's turn."""
         try:
-            await self._whole(store.ownership.lost("", 0))
-            await self._whole(store.dialogues.load("", 0.0, 0.0, 1))
+            await store.ownership.lost("", 0)
+            await store.dialogues.load("", 0.0, 0.0, 1)
         except StoreError as error:
             log.warning("store_not_warm", code=error.code)
 
@@ -113,27 +103,21 @@ class LateStore:
             raise StoreDownError("the store is not open yet", code="not_open")
         return self._store
 
-    async def _whole(self, call: Coroutine[Any, Any, _T]) -> _T:
-        task = asyncio.create_task(call, name="store-call")
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-        return await asyncio.shield(task)
-
     # shared.store.model.Ownership
 
-    async def claim(self, device: str, holder: str, now: float, *, after: int = 0) -> Claim:
-        return await self._whole(self._ownership.claim(device, holder, now, after=after))
+    async def claim(self, device: str, holder: str, now: float, *, by: Claimant = NEWCOMER) -> Claim:
+        return await self._ownership.claim(device, holder, now, by=by)
 
     async def lost(self, holder: str, since: int) -> Losses:
-        return await self._whole(self._ownership.lost(holder, since))
+        return await self._ownership.lost(holder, since)
 
     async def latest(self) -> int:
-        return await self._whole(self._ownership.latest())
+        return await self._ownership.latest()
 
     # shared.store.model.Dialogues
 
     async def load(self, device: str, now: float, window_s: float, limit: int) -> list[StoredTurn]:
-        return await self._whole(self._dialogues.load(device, now, window_s, limit))
+        return await self._dialogues.load(device, now, window_s, limit)
 
     async def commit(self, commit: Commit, now: float) -> None:
-        await self._whole(self._dialogues.commit(commit, now))
+        await self._dialogues.commit(commit, now)

@@ -148,6 +148,18 @@ def test_each_open_is_answered_once() -> None:
     assert (codes(book), book.opened, book.ended) == ([], 2, 2)
 
 
+def test_what_was_queued_before_a_connection_broke_may_come_on_the_next_one() -> None:
+    """Of the same worker; ZeroMQ keeps what waits to be sent."""
+    book = WireBook()
+    book.on_connected("worker#1")
+    book.to_worker("worker#1", message(Kind.OPEN, 1))
+    book.on_closed("worker#1")
+    for lane in ("worker#2", "other#2"):
+        book.on_connected(lane)
+        book.from_worker(lane, message(Kind.DONE, 1), 1.0)
+    assert (codes(book), book.lost, book.ended) == (["spoke_unopened"], 1, 0)
+
+
 @pytest.mark.parametrize(
     ("code", "messages"),
     [

@@ -59,7 +59,7 @@ def test_chunking_changes_nothing(source: str, data: st.DataObject) -> None:
     assert "😊" not in whole
 
 
-@given(st.text(st.characters(categories=["L", "N"]), max_size=700).map(lambda text: text.replace("\n", " ")))
+@given(st.text(st.characters(categories=["L", "Nd", "Nl"]), max_size=700).map(lambda text: text.replace("\n", " ")))
 def test_words_pass_unchanged(source: str) -> None:
-    """Text without marks comes out as it went in, at once."""
+    """Letters and numerals come out as they went in, at once."""
     assert SpeechText().feed(source) == source

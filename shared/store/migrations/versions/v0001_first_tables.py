@@ -25,6 +25,8 @@ def upgrade() -> None:
         sa.Column("device", sa.String(64), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("holder", sa.String(128), nullable=False),
+        sa.Column("session", sa.String(128), nullable=False),
+        sa.Column("life", sa.Integer(), nullable=False),
         sa.Column("claimed_s", sa.Float(), nullable=False),
         sa.Column("features", sa.JSON()),
         sa.Column("tools", sa.JSON()),
