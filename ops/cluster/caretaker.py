@@ -132,8 +132,8 @@ class Caretaker:
                 self._terminal.line(f"replacing {self._due.name} failed: {reason}")
                 self._looked_s = time.monotonic() + PAUSE_S
             case Done():
-                self._terminal.line(f"{self._due.name} was replaced")
                 self._count(self._due)
+                self._terminal.line(f"{self._due.name} was replaced")
         self.end()
 
     def _count(self, due: Due) -> None:
