@@ -4,7 +4,8 @@ Rules
 - Every OPEN ends in one DONE or ERROR, or with its worker: ended never passes opened, neither ever falls, nobody ends
   a stream a second time, and when all devices have gone nothing is open.
 - active + reserved ≤ capacity, for each worker, at each look.
-- threads ≤ budget, for each process, at each look.
+- threads ≤ budget, for each process. More at a single look is no complaint: while a process loads its libraries, threads
+  of theirs come and go.
 - What a process holds after the run is what it held before, within the named limits.
 """
 
@@ -65,6 +66,8 @@ class Books:
     looks: int = 0
     highest_threads: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By process: most threads seen, and its budget."""
+    _over_budget: set[str] = field(default_factory=set)
+    """At the last look."""
     _counts: dict[str, PoolCount] = field(default_factory=dict)
     _told_second_ends: int = 0
 
@@ -92,11 +95,18 @@ class Books:
         self.looks += 1
         for holding in holdings:
             who = f"{holding.name} ({holding.pid})"
-            if holding.threads > holding.thread_budget:
-                words = f"{holding.threads} threads, budget {holding.thread_budget}"
-                self._complain("threads_over_budget", who, now, words)
+            self._judge_threads(who, holding, now)
             most, _ = self.highest_threads.get(holding.name, (0, 0))
             self.highest_threads[holding.name] = (max(most, holding.threads), holding.thread_budget)
+
+    def _judge_threads(self, who: str, holding: Holding, now: float) -> None:
+        if holding.threads <= holding.thread_budget:
+            self._over_budget.discard(who)
+        elif who not in self._over_budget:
+            self._over_budget.add(who)
+        else:
+            words = f"{holding.threads} threads, budget {holding.thread_budget}"
+            self._complain("threads_over_budget", who, now, words)
 
     def at_rest(self, loads: list[WorkerLoad], now: float) -> None:
         """All devices have hung up and were forgotten: nothing is open."""
