@@ -79,7 +79,7 @@ postgres:
 # Two test processes: most of what takes long waits for real time, not for the processor. A file stays in one of them,
 # as its tests share a cluster.
 test: lint libopus postgres
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 3 --dist loadfile
 
 lint: dev
 	@$(BIN)/ruff check .
