@@ -4,8 +4,7 @@ Rules
 - Every OPEN ends in one DONE or ERROR, or with its worker: ended never passes opened, neither ever falls, nobody ends
   a stream a second time, and when all devices have gone nothing is open.
 - active + reserved ≤ capacity, for each worker, at each look.
-- threads ≤ budget, for each process. More at a single look is no complaint: while a process loads its libraries, some of
-  theirs come and go.
+- threads ≤ budget, for each process. More at a single look is no complaint: libraries start some while they are loaded.
 - What a process holds after the run is what it held before, within the named limits.
 """
 
