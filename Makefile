@@ -76,7 +76,7 @@ postgres:
 	 $$as_root sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
 	 get postgresql || echo "$$without It could not be installed"
 
-# Two test processes: most of what takes long waits for real time, not for the processor. A file stays in one of them,
+# Three test processes: most of what takes long waits for real time, not for the processor. A file stays in one of them,
 # as its tests share a cluster.
 test: lint libopus postgres
 	@$(BIN)/pytest -n 3 --dist loadfile

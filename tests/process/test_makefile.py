@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,16 @@ case "$*" in
             chmod +x .venv/bin/xiaozhi ;;
   *ctypes*) exit ${NO_LIBOPUS:-0} ;;
 esac
+"""
+DRAINS_AT_A_SIGNAL = """import os, signal
+def drain(*_):
+    os.write(1, b"drained\\n")
+    os._exit(0)
+signal.signal(signal.SIGINT, drain)
+signal.signal(signal.SIGTERM, drain)
+os.write(1, b"up\\n")
+while True:
+    signal.pause()
 """
 RECORDER = '#!/bin/bash\necho "$(basename "$0") $*" >> calls\n'
 
@@ -188,7 +199,7 @@ def test_a_signal_reaches_the_command_and_make_waits_for_it(
     make: Make, checkout: Path, tools: Path, whole_group: bool
 ) -> None:
     """Ctrl-C goes to make and command alike; SIGTERM is passed on by make. Neither leaves the command behind."""
-    put(tools / "xiaozhi", '#!/bin/bash\ntrap "echo drained; exit 0" INT TERM\necho up\nwhile :; do sleep 0.05; done\n')
+    put(tools / "xiaozhi", f"#!{sys.executable}\n{DRAINS_AT_A_SIGNAL}")
     make("install")
     process = subprocess.Popen(
         ["make", "run"],
