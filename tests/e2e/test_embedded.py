@@ -14,10 +14,18 @@ from tests.fakes.people import ListedTools, device, heard_as, said, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
+CONFIG = """
+cluster:
+  asr: {recognisers: 3}
+  ear: {final_timeout_s: 15}
+  mouth: {segment_timeout_s: 30, first_frame_timeout_s: 10, next_frame_timeout_s: 10}
+"""
+"""What is asked here is whether the engines understand each other, not how fast this machine is."""
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(counts={"asr": 2, "tts": 1, "session": 1}) as running:
+    with Cluster(CONFIG, counts={"asr": 2, "tts": 1, "session": 1}) as running:
         yield running
 
 
