@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     second_half = args.devices - args.devices // 2
     total = 0
     for pid, process in sorted(all_.items(), key=lambda item: item[1].name):
-        grown = process.memory_kib - half[pid].memory_kib
+        grown = process.private_kib - half[pid].private_kib
         total += grown
         threads = f"threads {none[pid].threads} → {half[pid].threads} → {process.threads}"
         print(f"{process.name:32} {grown / second_half:8.1f} KiB a device   {threads}")

@@ -22,6 +22,8 @@ class Process:
     cpu_s: float
     memory_kib: int
     """Proportional set size: shared pages are counted once over all processes."""
+    private_kib: int
+    """Of this process alone. Growth is judged by it: a share of shared pages grows when others end."""
     threads: int
 
 
@@ -69,21 +71,22 @@ def read(pid: int) -> Process | None:
     if not fields:
         return None
     cpu_s = (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS_PER_S
-    return Process(pid, _name(pid), cpu_s, _memory_kib(pid), int(fields[_THREADS]))
+    memory_kib, private_kib = _memory_kib(pid)
+    return Process(pid, _name(pid), cpu_s, memory_kib, private_kib, int(fields[_THREADS]))
 
 
 def costs(before: dict[int, Process], after: dict[int, Process]) -> list[Cost]:
     """Of each process of `after`; one that has begun in between has its whole life counted."""
     found = []
     for pid, process in after.items():
-        start = before.get(pid, Process(pid, process.name, 0.0, 0, process.threads))
+        start = before.get(pid, Process(pid, process.name, 0.0, 0, 0, process.threads))
         found.append(
             Cost(
                 name=process.name,
                 pid=pid,
                 cpu_s=round(process.cpu_s - start.cpu_s, 2),
                 memory_kib=process.memory_kib,
-                memory_growth_kib=process.memory_kib - start.memory_kib,
+                memory_growth_kib=process.private_kib - start.private_kib,
                 threads_before=start.threads,
                 threads_after=process.threads,
             )
@@ -113,9 +116,11 @@ def _name(pid: int) -> str:
     return " ".join(words[place : place + 3]).strip()
 
 
-def _memory_kib(pid: int) -> int:
+def _memory_kib(pid: int) -> tuple[int, int]:
+    """(proportional, private)."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+        return 0, 0
+    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+    return kib.get("Pss", 0), kib.get("Private_Clean", 0) + kib.get("Private_Dirty", 0)

@@ -70,7 +70,7 @@ class Pages:
             thread_budget=int(own["xz_thread_budget"]),
             tasks=int(own["xz_process_tasks"]),
             descriptors=_descriptors(pid),
-            memory_kib=process.memory_kib,
+            memory_kib=process.private_kib,
         )
 
     async def _json(self, port: int, path: str) -> dict[str, Any] | None:

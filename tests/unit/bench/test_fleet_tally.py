@@ -96,7 +96,7 @@ def test_gone_process_is_left_out(tmp_path: Path) -> None:
 
 def test_new_process_counts_from_its_birth() -> None:
     """A worker that was restarted while we looked."""
-    after = {5: processes.Process(5, "router", 2.0, 100, 3)}
-    before = {5: processes.Process(5, "router", 0.5, 90, 3)}
+    after = {5: processes.Process(5, "router", 2.0, 300, 100, 3)}
+    before = {5: processes.Process(5, "router", 0.5, 295, 90, 3)}
     assert processes.costs(before, after)[0].cpu_s == 1.5
     assert processes.costs({}, after)[0].cpu_s == 2.0
