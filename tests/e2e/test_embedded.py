@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 CONFIG = """
 cluster:
-  asr: {recognisers: 3}
+  asr: {recognisers: 3, final_timeout_s: 15}
   ear: {final_timeout_s: 15}
   mouth: {segment_timeout_s: 30, first_frame_timeout_s: 10, next_frame_timeout_s: 10}
 """
