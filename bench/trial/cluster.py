@@ -23,6 +23,7 @@ from pathlib import Path
 
 from bench.trial.judge import Complaint
 from bench.trial.pages import Pages
+from shared.config.port_probe import listen_fault
 from shared.settings import METRICS_OFFSETS, metrics_port_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ _PORTS, _PORTS_STEP = (10_125, 30_000), 200
 """Between the ranges that the tests' clusters use (tests/fakes/ports.py)."""
 _CLAIM = 2
 """A port of the range that no process uses: whoever has bound it has the range."""
-_BAD_LINES = re.compile(r"Traceback|stream_owner_raised|was never (awaited|retrieved)|RuntimeWarning")
+BAD_LINES = re.compile(r"Traceback|stream_owner_raised|was never (awaited|retrieved)|RuntimeWarning")
 
 
 @dataclass(slots=True)
@@ -256,7 +257,7 @@ class TrialCluster:
             path = self.directory / f"{name}.log"
             lines = path.read_text(errors="replace").splitlines() if path.exists() else []
             for number, line in enumerate(lines):
-                if _BAD_LINES.search(line):
+                if BAD_LINES.search(line):
                     self._complain("bad_log_line", name, " | ".join(lines[max(0, number - 1) : number + 25]))
 
     def _complain(self, code: str, who: str, words: str) -> None:
@@ -274,20 +275,10 @@ def _claim_ports() -> tuple[int, socket.socket]:
         except OSError:
             claim.close()
             continue
-        if all(_is_free(base + offset) for offset in offsets):
+        if all(listen_fault("0.0.0.0", base + offset) is None for offset in offsets):
             return base, claim
         claim.close()
     raise RuntimeError("no free range of ports on this machine")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
-        return True
 
 
 def _without_sockets(directory: str, names: list[str]) -> list[str]:

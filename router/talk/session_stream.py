@@ -73,13 +73,13 @@ class SessionStream:
             self._told = resume.gen
         caller = self.caller
         body = OpenSession(
-            caller.session,
-            caller.device,
-            caller.client,
-            caller.address,
-            self.features,
-            resume,
-            self.epoch,
+            session=caller.session,
+            device=caller.device,
+            client=caller.client,
+            address=caller.address,
+            features=self.features,
+            resume=resume,
+            epoch=self.epoch,
             life=self._count,
         )
         return OpenStream(self.key, body, exclude=exclude, is_repin=is_repin)

@@ -26,9 +26,6 @@ from shared.link.messages import (
 )
 
 AsrEvent = SpeechStart | SpeechHeld | Partial | SpeechEnd | Final
-SessionEvent = (
-    Profile | Claimed | Committed | Segment | Emotion | ReplyEnd | Interrupt | CloseAfter | ToDevice | Effects
-)
 
 
 def _named(*bodies: type[Body]) -> Mapping[str, type[Body]]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from shared.config.port_probe import listen_fault
 from shared.config.run_dir import MAX_SOCKET_PATH_BYTES
 from shared.errors import ConfigError, InvalidConfigError
 from shared.ids import Role
@@ -123,15 +124,8 @@ def check_ports(settings: Settings) -> Iterator[Problem]:
 
 
 def _port_problem(use: str, host: str, port: int) -> Problem | None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError as error:
-            return Problem(f"port {port} for {use}", *_port_words(host, port, error))
-    return None
+    fault = listen_fault(host, port)
+    return None if fault is None else Problem(f"port {port} for {use}", *_port_words(host, port, fault))
 
 
 def _port_words(host: str, port: int, error: OSError) -> tuple[str, str]:

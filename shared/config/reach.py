@@ -4,7 +4,7 @@ Rules
 - A setting is named by its path in Settings, such as "session.prompt"; people are shown the key of the file.
 - A section that is not listed here concerns every program, and takes a restart.
 - `cluster.counts` concern no process but how many there are; the other addresses and directories of `cluster` are fixed
-  for the life of the whole cluster.
+  for the life of the whole cluster. The limits of recycling are read by `xiaozhi up` itself, at every new epoch.
 """
 
 from __future__ import annotations
@@ -70,8 +70,6 @@ LIVE: Mapping[str, frozenset[str]] = {
 
 FIXED = frozenset(f"cluster.{name}" for name in ("host", "ws_port", "http_port", "metrics_port", "data_dir", "run_dir"))
 """Fixed for the life of the whole cluster."""
-WATCHED = ("cluster.recycle_after_h", "cluster.recycle_rss_mib")
-"""Read by `xiaozhi up` itself, whenever the epoch changes."""
 COUNTS = "cluster.counts."
 
 _KEY_OF = {target: key for key, targets in SETTINGS.items() for target in targets}

@@ -40,15 +40,10 @@ async def next_epoch(connection: AsyncConnection) -> int:
 
 async def check_claim(connection: AsyncConnection, claim: Claim) -> None:
     """The claim holds until the transaction ends. Raises SupersededError."""
-    await check_epoch(connection, claim.device, claim.epoch)
-
-
-async def check_epoch(connection: AsyncConnection, device: str, epoch: int) -> None:
-    """It stays the device's until the transaction ends. Raises SupersededError."""
-    statement = select(DEVICES.c.epoch).where(DEVICES.c.device == cut(device, DEVICE_CHARS))
+    statement = select(DEVICES.c.epoch).where(DEVICES.c.device == cut(claim.device, DEVICE_CHARS))
     found = (await connection.execute(statement.with_for_update())).scalar()
-    if found != epoch:
-        raise SupersededError(epoch, found)
+    if found != claim.epoch:
+        raise SupersededError(claim.epoch, found)
 
 
 async def _check_claimant(connection: AsyncConnection, device: str, holder: str, by: Claimant) -> None:

@@ -30,8 +30,6 @@ SCHEMA_VERSION = "0001"
 
 VERSION_TABLE = "schema_version"
 
-CLAIMS_ROW = 1
-
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # only an INTEGER key numbers itself there
 
 METADATA = MetaData(

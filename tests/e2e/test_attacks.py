@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.frames import Frame, Opcode
 
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, metric
 from tests.fakes.people import device, quiet, said
 from tests.fakes.raw_device import HELLO, PATH, RawDevice, identity_of, raw_device, token_of, upgrade_headers
 
@@ -39,12 +39,6 @@ def cluster() -> Iterator[Cluster]:
     said(SENTENCE)
     with Cluster(CONFIG) as running:
         yield running
-
-
-async def metric(cluster: Cluster, program: str, name: str, **labels: str) -> float:
-    pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    full = f"{name}{{{pairs}}}" if pairs else name
-    return await asyncio.get_running_loop().run_in_executor(None, cluster.metric, program, full)
 
 
 bad_messages = partial(metric, program="router", name="xz_bad_messages_total")

@@ -16,7 +16,7 @@ import pytest
 
 from shared.identity.auth import make_token
 from shared.listening import Mode
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, metric
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.people import device, quiet, said, until
 from tests.fakes.raw_device import HELLO, RawDevice, identity_of, raw_device, token_of, upgrade_headers
@@ -47,13 +47,6 @@ def cluster() -> Iterator[Cluster]:
 def utterance() -> tuple[bytes, ...]:
     """A sentence and the silence behind it."""
     return (*said(SENTENCE).packets, *quiet()[:12])
-
-
-async def metric(cluster: Cluster, program: str, name: str, slot: int = 0, **labels: str) -> float:
-    """A metric's sum over all labels, or its value for all the labels it has."""
-    pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    full = f"{name}{{{pairs}}}" if pairs else name
-    return await asyncio.get_running_loop().run_in_executor(None, cluster.metric, program, full, slot)
 
 
 async def bad_messages(cluster: Cluster, reason: str) -> float:

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from ops.device.enrolment import Identity
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, metric
 from tests.fakes.people import quiet, said, until
 from tests.fakes.raw_device import RawDevice, identity_of, raw_device, token_of, upgrade_headers
 
@@ -36,12 +36,6 @@ def cluster() -> Iterator[Cluster]:
     sentence()
     with Cluster(CONFIG) as running:
         yield running
-
-
-async def metric(cluster: Cluster, name: str, **labels: str) -> float:
-    pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    full = f"{name}{{{pairs}}}" if pairs else name
-    return await asyncio.get_running_loop().run_in_executor(None, cluster.metric, "router", full)
 
 
 async def connected(cluster: Cluster, identity: Identity, **headers: str) -> RawDevice:
@@ -80,7 +74,7 @@ async def test_a_full_router_refuses_with_503(cluster: Cluster) -> None:
     for _ in range(3):
         refused = await connected(cluster, identity_of(112))
         assert (refused.status, header_of(refused, "Retry-After")) == (503, "10")
-    assert await metric(cluster, "xz_connection_rejects_total", reason="router_full") == 3
+    assert await metric(cluster, "router", "xz_connection_rejects_total", reason="router_full") == 3
     await until(lambda: "router_full" in cluster.log("router-0"))
     assert cluster.log("router-0").count("router_full") == 1
     looking = await RawDevice.connect(cluster, {"Host": "127.0.0.1"})
@@ -114,7 +108,7 @@ async def test_a_device_that_reconnects_all_the_time_costs_nobody_else(cluster: 
     await hammering
     # A token comes back every two seconds.
     assert set(statuses[:30]) == {101} and statuses.count(429) >= 50 and set(statuses) == {101, 429}
-    assert await metric(cluster, "xz_connection_rejects_total", reason="device_rate") == statuses.count(429)
+    assert await metric(cluster, "router", "xz_connection_rejects_total", reason="device_rate") == statuses.count(429)
     await nobody_left(cluster)
 
 
@@ -134,7 +128,7 @@ async def test_an_address_behind_a_trusted_proxy_is_limited(cluster: Cluster) ->
 
     crowd = [await via_proxy(number, "198.51.100.7") for number in range(130, 134)]
     assert [device.status for device in crowd] == [101, 101, 101, 429]
-    assert await metric(cluster, "xz_connection_rejects_total", reason="address_connections") == 1
+    assert await metric(cluster, "router", "xz_connection_rejects_total", reason="address_connections") == 1
     others = [await via_proxy(134, "198.51.100.8"), await via_proxy(135, "203.0.113.1")]
     assert [device.status for device in others] == [101, 101]
     for device in (*crowd, *others):
@@ -147,7 +141,7 @@ async def test_an_address_behind_a_trusted_proxy_is_limited(cluster: Cluster) ->
         device.hang_up()
         await nobody_left(cluster)
     assert statuses[0] == 101 and 429 in statuses
-    assert await metric(cluster, "xz_connection_rejects_total", reason="address_rate") == statuses.count(429)
+    assert await metric(cluster, "router", "xz_connection_rejects_total", reason="address_rate") == statuses.count(429)
     here = [await connected(cluster, identity_of(number)) for number in range(141, 149)]
     assert {device.status for device in here} == {101}
     for device in here:
@@ -175,7 +169,7 @@ async def test_calling_oneself_the_gateway_exempts_nobody(cluster: Cluster) -> N
 @pytest.mark.parametrize("message", ['{"type": "ping"}', bytes([0x18]) + bytes(20)], ids=["text", "audio"])
 async def test_a_flood_ends_its_own_connection_only(cluster: Cluster, message: str | bytes) -> None:
     """More than a thousand messages a second: 1008, counted; another device talks meanwhile."""
-    before = await metric(cluster, "xz_bad_messages_total", reason="flood")
+    before = await metric(cluster, "router", "xz_bad_messages_total", reason="flood")
     number = 160 if isinstance(message, str) else 161
 
     async def flood() -> int | None:
@@ -189,7 +183,7 @@ async def test_a_flood_ends_its_own_connection_only(cluster: Cluster, message: s
 
     code, _ = await asyncio.gather(flood(), talk(cluster, number + 10))
     assert code == 1008
-    assert await metric(cluster, "xz_bad_messages_total", reason="flood") == before + 1
+    assert await metric(cluster, "router", "xz_bad_messages_total", reason="flood") == before + 1
     await nobody_left(cluster)
 
 

@@ -6,11 +6,10 @@ import asyncio
 import json
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import pytest
 
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, off_loop
 from tests.fakes.people import quiet, said, until
 from tests.fakes.raw_device import RawDevice, raw_device
 
@@ -47,10 +46,6 @@ def cluster() -> Iterator[Cluster]:
     utterance()
     with Cluster(CONFIG) as running:
         yield running
-
-
-async def off_loop(call: Any, *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
 
 
 async def ask(cluster: Cluster, number: int, together: asyncio.Barrier, mode: str) -> RawDevice:

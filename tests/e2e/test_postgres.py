@@ -14,7 +14,7 @@ from shared.settings import StoreSettings
 from shared.store.model import StoredTurn
 from shared.store.store import Store
 from tests.e2e.test_scripted import CONFIG, QUESTION
-from tests.fakes.cluster import ROOT, Cluster
+from tests.fakes.cluster import ROOT, Cluster, off_loop
 from tests.fakes.people import device, said
 from tests.fakes.postgres import NO_POSTGRES, PostgresServer, postgres_programs, postgres_server
 
@@ -61,7 +61,7 @@ async def test_turns_are_stored_and_can_be_forgotten(cluster: Cluster, postgres:
         assert [message.role for message in turns[-1].messages] == ["user", "assistant"]
         assert turns[-1].messages[0].text == report.stt
         name = client.options.identity.device
-    forgotten = await asyncio.get_running_loop().run_in_executor(None, forget, cluster, name)
+    forgotten = await off_loop(forget, cluster, name)
     assert forgotten.returncode == 0, forgotten.stderr
     assert f"removed {len(turns)} turns" in forgotten.stdout
     assert await stored(cluster, postgres, name, 0) == []

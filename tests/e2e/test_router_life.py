@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ops.device.client import Device
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, metric, off_loop
 from tests.fakes.people import device, quiet, said, until
 from tests.fakes.raw_device import RawDevice, raw_device
 
@@ -42,16 +42,6 @@ def cluster() -> Iterator[Cluster]:
     counts = {"asr": 2, "tts": 2, "session": 2}
     with Cluster(SCRIPTED, counts=counts, environment={"XZ_DRAIN_S": "30"}) as running:
         yield running
-
-
-async def off_loop(call: Any, *arguments: Any) -> Any:
-    """The devices of this process go on while it waits."""
-    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
-
-
-async def metric(cluster: Cluster, program: str, name: str, **labels: str) -> float:
-    pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    return float(await off_loop(cluster.metric, program, f"{name}{{{pairs}}}" if pairs else name))
 
 
 # A router goes

@@ -11,7 +11,7 @@ import pytest
 from ops.device.client import Device
 from ops.device.turn import TurnReport
 from shared.listening import Mode
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, off_loop
 from tests.fakes.people import device, said, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -168,7 +168,7 @@ async def test_threads_do_not_grow_with_devices(cluster: Cluster) -> None:
 
     async with device(cluster, 60, mode="manual") as one:
         await one.ask(said(QUESTION))
-        before = await asyncio.get_running_loop().run_in_executor(None, threads)
+        before = await off_loop(threads)
     async with asyncio.TaskGroup() as group:
         gate = asyncio.Event()
         ready = 0
@@ -182,7 +182,7 @@ async def test_threads_do_not_grow_with_devices(cluster: Cluster) -> None:
         for number in range(40):
             group.create_task(hold(number))
         await until(lambda: ready == 40)
-        after = await asyncio.get_running_loop().run_in_executor(None, threads)
+        after = await off_loop(threads)
         gate.set()
     assert after == before
     assert all(count <= budget for count, budget in after.values()), after

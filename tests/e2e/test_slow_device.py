@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, metric
 from tests.fakes.people import until
 from tests.fakes.raw_device import HELLO, PATH, RawDevice, identity_of, token_of, upgrade_headers
 
@@ -32,10 +32,6 @@ NOISE = "?" * 65_000
 def cluster() -> Iterator[Cluster]:
     with Cluster(CONFIG) as running:
         yield running
-
-
-async def metric(cluster: Cluster, name: str) -> float:
-    return await asyncio.get_running_loop().run_in_executor(None, cluster.metric, "router", name)
 
 
 class Reader(RawDevice):
@@ -82,7 +78,7 @@ async def tell(device: Reader) -> None:
 
 async def block(cluster: Cluster, device: Reader) -> None:
     """It reads nothing, and the router has noticed."""
-    before = await metric(cluster, "xz_ws_slow_device_total")
+    before = await metric(cluster, "router", "xz_ws_slow_device_total")
     device.stop_reading()
     device.send(NOISE)
     await until(lambda: cluster.metric("router", "xz_ws_slow_device_total") > before)
@@ -119,9 +115,9 @@ async def test_a_full_socket_holds_the_reply_and_loses_no_frame(cluster: Cluster
     async with reader(cluster, 3) as device:
         await tell(device)
         await block(cluster, device)
-        sent = await metric(cluster, 'xz_ws_frames_total{direction="out"}')
+        sent = await metric(cluster, "router", 'xz_ws_frames_total{direction="out"}')
         await asyncio.sleep(1.0)
-        assert await metric(cluster, 'xz_ws_frames_total{direction="out"}') == sent
+        assert await metric(cluster, "router", 'xz_ws_frames_total{direction="out"}') == sent
         device.read_on()
         await device.turns_over()
         assert device.audio == story
@@ -134,7 +130,7 @@ async def test_an_abort_holds_although_nothing_is_read(cluster: Cluster) -> None
         await tell(device)
         await block(cluster, device)
         await asyncio.sleep(0.5)
-        before = await metric(cluster, "xz_generation_bumps_total")
+        before = await metric(cluster, "router", "xz_generation_bumps_total")
         device.send({"type": "abort"})
         await until(lambda: cluster.metric("router", "xz_generation_bumps_total") > before)
         device.read_on()
@@ -165,7 +161,7 @@ async def test_an_abort_holds_in_a_pause(cluster: Cluster) -> None:
 
 async def test_a_device_that_never_reads_is_closed_with_1013(cluster: Cluster) -> None:
     """3 s without a byte taken; what it finds when it looks at last is the whole pipe and the close behind it."""
-    before = await metric(cluster, 'xz_ws_close_total{reason="slow_device"}')
+    before = await metric(cluster, "router", 'xz_ws_close_total{reason="slow_device"}')
     async with reader(cluster, 6) as device:
         await tell(device)
         await block(cluster, device)

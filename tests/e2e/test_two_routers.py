@@ -21,7 +21,7 @@ from shared.ids import Role, StreamId
 from shared.link.envelope import Kind, pack_head
 from shared.link.messages import Done
 from shared.settings import router_endpoint
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, off_loop
 from tests.fakes.link_rig import plain_beat
 from tests.fakes.ports import is_free
 from tests.fakes.raw_device import RawDevice, raw_device
@@ -79,11 +79,6 @@ def cluster() -> Iterator[RouterTrio]:
         trio = RouterTrio(SCRIPTED, counts=counts, environment={"XZ_ROUTERS": "2"})
     with trio as running:
         yield running
-
-
-async def off_loop(call: Any, *arguments: Any) -> Any:
-    """The devices of this process go on while it waits."""
-    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
 
 
 async def hears(device: RawDevice, text: str) -> None:

@@ -24,7 +24,7 @@ from ops.device.opus import Pcm, decode
 from ops.device.tools import DeviceTools
 from router.wire import opus_ms
 from shared.listening import Mode
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, metric
 from tests.fakes.people import quiet, said, voice
 from tests.fakes.raw_device import (
     HELLO,
@@ -113,10 +113,6 @@ async def say(device: RawDevice, mode: Mode, *, frame: Framed = PLAIN) -> None:
     device.send_all(frame(packet, number) for number, packet in enumerate(utterance(), 1))
     if mode == "manual":
         device.listen("stop")
-
-
-async def metric(cluster: Cluster, program: str, name: str) -> float:
-    return await asyncio.get_running_loop().run_in_executor(None, cluster.metric, program, name)
 
 
 # One conversation of each kind, recorded

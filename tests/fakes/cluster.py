@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,24 +14,19 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from bench.trial.cluster import BAD_LINES, MODULES
 from shared.settings import metrics_port_of
 from tests.fakes.canary import blocked_lines
 from tests.fakes.ports import ClusterPorts, free_cluster_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = {
-    "router": "router",
-    "web": "router.web",
-    "asr": "workers.asr",
-    "tts": "workers.tts",
-    "session": "workers.session",
-}
+T = TypeVar("T")
 READY_S = 60.0
-_BAD_LINES = re.compile(r"Traceback|stream_owner_raised|was never (awaited|retrieved)|RuntimeWarning")
 
 
 @dataclass
@@ -188,6 +184,17 @@ class Cluster:
                 found += [f"{name}: {line}" for line in blocked_lines(self.log(name)[: self._lived.get(name)])]
             lines = self.log(name).splitlines()
             for number, line in enumerate(lines):
-                if _BAD_LINES.search(line):
+                if BAD_LINES.search(line):
                     found.append("\n".join([f"{name}:", *lines[max(0, number - 1) : number + 30]]))
         return found
+
+
+async def off_loop(call: Callable[..., T], *arguments: object) -> T:
+    """A blocking call about a cluster: the devices of this process go on while it waits."""
+    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+
+
+async def metric(cluster: Cluster, program: str, name: str, slot: int = 0, **labels: str) -> float:
+    """A metric's sum over all labels, or its value for all the labels it has."""
+    pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    return await off_loop(cluster.metric, program, f"{name}{{{pairs}}}" if pairs else name, slot)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 from dataclasses import dataclass
 
+from shared.config.port_probe import listen_fault
 from shared.settings import METRICS_OFFSETS, metrics_port_of
 
 PARTS = 8
@@ -27,13 +27,7 @@ class ClusterPorts:
 
 
 def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
-        return True
+    return listen_fault("0.0.0.0", port) is None
 
 
 def free_cluster_ports() -> ClusterPorts:

@@ -26,7 +26,7 @@ READY = "stop         Ctrl-C"
 
 
 class RealCluster:
-    """One `xiaozhi up`, one worker in each pool."""
+    """One `xiaozhi up`, one worker in each pool; ends with the block."""
 
     def __init__(
         self, data_dir: Path, run_dir: Path, ports: ClusterPorts, variables: Mapping[str, str] | None = None
@@ -43,6 +43,13 @@ class RealCluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def __enter__(self) -> RealCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self._reap()
 
     def read_until(self, text: str) -> str:
         assert self.process.stdout is not None
@@ -66,6 +73,9 @@ class RealCluster:
             for pid in session_members(self.session):
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
+        self._reap()
+
+    def _reap(self) -> None:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.actor import PHASES, REPLY, VOICE, Actor, Phase, utterance
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, off_loop
 from tests.fakes.raw_device import raw_device
 from tests.fakes.stage import Order, Point, StageDirector
 
@@ -246,11 +246,6 @@ class Troupe:
         return all(
             process.pid in pids for name, process in self.cluster.processes.items() if name.partition("-")[0] in ROLES
         )
-
-
-async def off_loop(call: Callable[..., Any], *arguments: Any) -> Any:
-    """The devices of this process go on while it waits."""
-    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
 
 
 @contextmanager

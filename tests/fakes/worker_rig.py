@@ -19,6 +19,7 @@ from tests.fakes.canary import blocked_lines
 from tests.fakes.link_rig import BareRouter, until
 from tests.fakes.ports import ClusterPorts
 
+LOG_NAME = "worker.log"
 LOAD_TIMEOUT_S = 60.0
 PING_S = 0.5
 """A router that falls silent is left by its workers."""
@@ -71,11 +72,10 @@ async def worker_process(
     kind: type[Rig], *, role: Role, config: str, run_dir: Path, data_dir: Path, ports: ClusterPorts
 ) -> AsyncIterator[Rig]:
     """A process of the role with this configuration, joined. Its log is printed if the test fails."""
-    (data_dir / ".config.yaml").write_text(config)
-    log = data_dir / "worker.log"
+    log = data_dir / LOG_NAME
     context = make_context()
     router = BareRouter(context, router_endpoint(run_dir, 0, role))
-    process = await _started(role, log, _environment(run_dir, data_dir, ports))
+    process = await started(role=role, config=config, run_dir=run_dir, data_dir=data_dir, ports=ports)
     keeper = None
     try:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
@@ -97,8 +97,11 @@ async def worker_process(
 
 
 def assert_clean(log: str, secret_words: tuple[str, ...]) -> None:
-    """Nothing said is in a DEBUG log, no exception was raised, and after the start no callback held the loop."""
-    assert not [word for word in secret_words if word in log]
+    """Nothing said is in a DEBUG log, no exception was raised, and after the start no callback held the loop.
+
+    `secret_words` are in lower case.
+    """
+    assert not [word for word in secret_words if word in log.lower()]
     assert "Traceback" not in log
     _, _, running = log.partition("worker_started")
     running, _, _ = running.partition("worker_drained")
@@ -110,8 +113,13 @@ def _environment(run_dir: Path, data_dir: Path, ports: ClusterPorts) -> dict[str
     return {**os.environ, **ports.environment(), **own}
 
 
-async def _started(role: Role, log: Path, environment: dict[str, str]) -> asyncio.subprocess.Process:
-    with log.open("wb") as file:
+async def started(
+    *, role: Role, config: str, run_dir: Path, data_dir: Path, ports: ClusterPorts
+) -> asyncio.subprocess.Process:
+    """A process of the role with this configuration; it logs to LOG_NAME in its data directory."""
+    (data_dir / ".config.yaml").write_text(config)
+    environment = _environment(run_dir, data_dir, ports)
+    with (data_dir / LOG_NAME).open("wb") as file:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", f"workers.{role}", "--slot", "0", env=environment, stdout=file, stderr=file
         )

@@ -35,12 +35,8 @@ def by_check(done: subprocess.CompletedProcess[str]) -> dict[str, list[dict[str,
 
 @pytest.fixture
 def cluster(tmp_path: Path, run_dir: Path, cluster_ports: ClusterPorts) -> Iterator[RealCluster]:
-    started = RealCluster(tmp_path / "data", run_dir, cluster_ports)
-    yield started
-    started.process.terminate()
-    started.process.wait()
-    assert started.process.stdout is not None
-    started.process.stdout.close()
+    with RealCluster(tmp_path / "data", run_dir, cluster_ports) as started:
+        yield started
 
 
 def test_a_running_cluster_is_well_until_a_worker_hangs(cluster: RealCluster) -> None:

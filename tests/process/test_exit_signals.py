@@ -24,7 +24,7 @@ from ops.cluster.orphans import end_orphans, orphans_of
 from shared.process.parent import SUPERVISOR_VARIABLE, Parent
 from shared.settings import ClusterSettings, metrics_port_of
 from tests.fakes import standin_cluster
-from tests.fakes.cluster import MODULES, ROOT, Cluster
+from tests.fakes.cluster import MODULES, ROOT, Cluster, off_loop
 from tests.fakes.people import device, said
 from tests.fakes.ports import ClusterPorts
 from tests.fakes.real_cluster import READY, RealCluster
@@ -154,17 +154,15 @@ async def test_a_hanging_engine_does_not_outlast_the_deadline(role: str) -> None
             process = cluster.processes[f"{role}-0"]
             process.send_signal(signal.SIGTERM)
             port = metrics_port_of(cluster.ports.metrics, role, 0)
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, wait_for, lambda: readyz(port) in (0, 503), "it stays ready")
-            assert await loop.run_in_executor(None, process.wait, PATIENCE_S) == 0
+            await off_loop(wait_for, lambda: readyz(port) in (0, 503), "it stays ready")
+            assert await off_loop(process.wait, PATIENCE_S) == 0
             asked.cancel()
             await asyncio.wait([asked])
 
 
 async def _until_active(cluster: Cluster, role: str) -> None:
-    loop = asyncio.get_running_loop()
     async with asyncio.timeout(PATIENCE_S):
-        while not json.loads(await loop.run_in_executor(None, cluster.page, role, "/readyz"))["active"]:  # noqa: ASYNC110
+        while not json.loads(await off_loop(cluster.page, role, "/readyz"))["active"]:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

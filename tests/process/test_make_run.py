@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
 
 import pytest
 
@@ -21,66 +15,17 @@ from ops.cluster.daemon import session_members
 from ops.process import ProcessName
 from ops.supervisor import Supervisor
 from tests.fakes.ports import ClusterPorts
+from tests.fakes.real_cluster import RealCluster
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
 
 
-class RealCluster:
-    """One `xiaozhi up`, one worker in each pool."""
-
-    def __init__(self, data_dir: Path, run_dir: Path, ports: ClusterPorts) -> None:
-        self.ports, self.run_dir = ports, run_dir / "run"
-        counts = {"XZ_ROUTERS": "1", "XZ_ASR": "1", "XZ_TTS": "1", "XZ_SESSION": "1"}
-        places = {"XZ_DATA_DIR": str(data_dir), "XZ_RUN_DIR": str(self.run_dir), "PYTHONPATH": str(ROOT)}
-        self.environment = os.environ | counts | places | ports.environment()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ops", "up"],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def read_until(self, text: str) -> str:
-        assert self.process.stdout is not None
-        seen = ""
-        for line in self.process.stdout:
-            seen += line
-            if text in line:
-                return seen
-        pytest.fail(f"ended without {text!r}:\n{seen}")
-
-    def has_output(self, timeout_s: float) -> bool:
-        return bool(select.select([self.process.stdout], [], [], timeout_s)[0])
-
-    @property
-    def session(self) -> int:
-        return int((self.run_dir / "supervisord.pid").read_text())
-
-    def readyz(self) -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.http}/readyz") as response:
-                return json.load(response)
-        except HTTPError as refused:
-            return json.load(refused)
-
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ops", *words], env=self.environment, capture_output=True, text=True, check=False
-        )
-
-
 @pytest.fixture
 def cluster(tmp_path: Path, run_dir: Path, cluster_ports: ClusterPorts) -> Iterator[RealCluster]:
-    started = RealCluster(tmp_path / "data", run_dir, cluster_ports)
-    yield started
-    started.process.terminate()
-    started.process.wait()
-    assert started.process.stdout is not None
-    started.process.stdout.close()
+    with RealCluster(tmp_path / "data", run_dir, cluster_ports) as started:
+        yield started
 
 
 def test_a_cluster_starts_is_looked_at_and_ends(cluster: RealCluster) -> None:

@@ -47,13 +47,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
     """One worker in each pool, one router."""
     data_dir, run_dir = tmp_path_factory.mktemp("data"), Path(tempfile.mkdtemp(prefix="xzt-", dir="/tmp"))
     (data_dir / ".config.yaml").write_text(CONFIG)
-    started = RealCluster(data_dir, run_dir, free_cluster_ports())
-    started.read_until("stop")
-    yield started
-    started.process.terminate()
-    started.process.wait()
-    assert started.process.stdout is not None
-    started.process.stdout.close()
+    with RealCluster(data_dir, run_dir, free_cluster_ports()) as started:
+        started.read_until("stop")
+        yield started
     shutil.rmtree(run_dir, ignore_errors=True)
 
 

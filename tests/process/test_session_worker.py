@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.ids import Role, WorkerId
+from shared.ids import Role
 from shared.link.envelope import Head, Kind, unpack_map
 from shared.link.messages import Body, EffectsOk, FromDevice, Input, OpenSession, TurnOver
-from shared.link.sockets import make_context
-from shared.settings import StoreSettings, router_endpoint
+from shared.settings import StoreSettings
 from shared.store.store import Store
 from tests.conftest import ClusterPorts
-from tests.fakes.canary import blocked_lines
-from tests.fakes.link_rig import BareRouter, Inbox
+from tests.fakes.link_rig import Inbox
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.session import FakeMcpDevice
+from tests.fakes.worker_rig import LOAD_TIMEOUT_S, LOG_NAME, WorkerRig, assert_clean, started, worker_process
 
 pytestmark = pytest.mark.process
 
 SECRET_WORDS = ("marmalade", "tangerine", "sk-hidden-key", "volume")
-LOAD_TIMEOUT_S = 60.0
 
 CONFIG = """
 selected_module:
@@ -102,13 +97,9 @@ class Talk:
 
 
 @dataclass
-class Rig:
-    """A worker process and the router it has joined."""
+class Rig(WorkerRig):
+    """With the talks that go on over it."""
 
-    process: asyncio.subprocess.Process
-    router: BareRouter
-    worker: WorkerId
-    log: Path
     talks: dict[int, Talk] = field(default_factory=dict)
 
     def open(self, device: str) -> Talk:
@@ -116,9 +107,6 @@ class Rig:
         talk = self.talks[stream] = Talk(self, stream, FakeMcpDevice())
         self.router.open(self.worker, stream, OpenSession(f"s{stream}", device, features={"mcp": True}))
         return talk
-
-    def threads(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
 
 
 class Dispatch(Inbox):
@@ -143,56 +131,14 @@ async def llm() -> AsyncIterator[FakeLlm]:
 
 @pytest.fixture
 async def rig(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts, llm: FakeLlm) -> AsyncIterator[Rig]:
+    await (await Store.open(StoreSettings(), tmp_path, migrates=True)).close()
     config = CONFIG.format(url=llm.base_url)
-    async with worker_process(run_dir, tmp_path, cluster_ports, config) as rig:
-        yield rig
-
-
-async def start(run_dir: Path, data_dir: Path, ports: ClusterPorts, config: str) -> asyncio.subprocess.Process:
-    """The process logs to worker.log in its data directory."""
-    (data_dir / ".config.yaml").write_text(config)
-    await (await Store.open(StoreSettings(), data_dir, migrates=True)).close()
-    environment = os.environ | ports.environment()
-    environment |= {"XZ_RUN_DIR": str(run_dir), "XZ_DATA_DIR": str(data_dir)}
-    environment |= {"XZ_DEBUG_LOOP": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with (data_dir / "worker.log").open("wb") as file:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workers.session", "--slot", "0", env=environment, stdout=file, stderr=file
-        )
-
-
-@asynccontextmanager
-async def worker_process(run_dir: Path, data_dir: Path, ports: ClusterPorts, config: str) -> AsyncIterator[Rig]:
-    log = data_dir / "worker.log"
-    context = make_context()
-    router = BareRouter(context, router_endpoint(run_dir, 0, Role.SESSION))
-    process = await start(run_dir, data_dir, ports, config)
-    keeper = None
-    try:
-        async with asyncio.timeout(LOAD_TIMEOUT_S):
-            worker = await router.until_joined()
-        rig = Rig(process, router, worker, log)
-        inbox = router.inboxes[worker] = Dispatch()
+    async with worker_process(
+        Rig, role=Role.SESSION, config=config, run_dir=run_dir, data_dir=tmp_path, ports=cluster_ports
+    ) as rig:
+        inbox = rig.router.inboxes[rig.worker] = Dispatch()
         inbox.rig = rig
-        keeper = asyncio.create_task(keep_alive(rig), name="ping-worker")
         yield rig
-    except BaseException:
-        print(log.read_text())  # noqa: T201 - shown by pytest with the failure
-        raise
-    finally:
-        if keeper:
-            keeper.cancel()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        router.link.close()
-        context.term()
-
-
-async def keep_alive(rig: Rig) -> None:
-    while True:
-        rig.router.ping(rig.worker)
-        await asyncio.sleep(0.5)
 
 
 async def terminate(rig: Rig) -> int:
@@ -216,16 +162,7 @@ async def test_it_talks_and_logs_nothing_said(rig: Rig, llm: FakeLlm) -> None:
     await talk.ended()
     assert talk.ends == [Kind.DONE]
     assert await terminate(rig) == 0
-    assert_clean(rig.log.read_text())
-
-
-def assert_clean(log: str) -> None:
-    """Nothing said is in a DEBUG log, no exception was raised, and after the start no callback held the loop."""
-    assert [word for word in SECRET_WORDS if word in log.lower()] == []
-    assert "Traceback" not in log
-    _, _, running = log.partition("worker_started")
-    running, _, _ = running.partition("worker_drained")
-    assert blocked_lines(running) == []
+    assert_clean(rig.log.read_text(), SECRET_WORDS)
 
 
 async def test_threads_do_not_grow_with_devices(rig: Rig, llm: FakeLlm) -> None:
@@ -258,9 +195,15 @@ async def test_an_upstream_that_hangs_delays_nobody(rig: Rig, llm: FakeLlm) -> N
 
 async def test_a_model_that_cannot_be_used_is_named(run_dir: Path, tmp_path: Path, cluster_ports: ClusterPorts) -> None:
     """A configuration that cannot work ends the process with the option's name, before it joins anything."""
-    process = await start(run_dir, tmp_path, cluster_ports, CONFIG.format(url="ftp://nowhere"))
+    process = await started(
+        role=Role.SESSION,
+        config=CONFIG.format(url="ftp://nowhere"),
+        run_dir=run_dir,
+        data_dir=tmp_path,
+        ports=cluster_ports,
+    )
     assert await asyncio.wait_for(process.wait(), LOAD_TIMEOUT_S) == 1
-    log = (tmp_path / "worker.log").read_text()
+    log = (tmp_path / LOG_NAME).read_text()
     assert "LLM.Fake.base_url" in log
     assert "Traceback" not in log
     assert "sk-hidden-key" not in log

@@ -18,7 +18,7 @@ import pytest
 from ops.keys import KeyRing
 from shared.link.keys import MACHINES, keys_dir
 from shared.settings import metrics_port_of
-from tests.fakes.cluster import MODULES, ROOT, Cluster
+from tests.fakes.cluster import MODULES, ROOT, Cluster, off_loop
 from tests.fakes.people import until
 from tests.fakes.ports import free_port_range
 from tests.fakes.raw_device import RawDevice, raw_device
@@ -105,10 +105,6 @@ def cluster() -> Iterator[TwoMachines]:
         pytest.skip(reason)
     with SecondMachine() as machine, TwoMachines(SCRIPTED, machine=machine) as running:
         yield running
-
-
-async def off_loop(call: Any, *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
 
 
 async def hears(device: RawDevice, text: str) -> None:

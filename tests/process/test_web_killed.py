@@ -15,7 +15,7 @@ import pytest
 
 from ops.process import ProcessName
 from ops.supervisor import Supervisor
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, off_loop
 from tests.fakes.people import device, said, until
 from tests.fakes.ports import ClusterPorts
 from tests.fakes.real_cluster import READY, RealCluster
@@ -36,18 +36,13 @@ PATIENCE_S = 60.0
 def cluster(tmp_path: Path, run_dir: Path, cluster_ports: ClusterPorts) -> Iterator[RealCluster]:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ".config.yaml").write_text(CONFIG)
-    started = RealCluster(tmp_path / "data", run_dir, cluster_ports)
-    yield started
-    started.process.terminate()
-    started.process.wait()
-    assert started.process.stdout is not None
-    started.process.stdout.close()
+    with RealCluster(tmp_path / "data", run_dir, cluster_ports) as started:
+        yield started
 
 
 async def test_the_web_process_comes_back_and_no_talk_is_touched(cluster: RealCluster) -> None:
     """Killed in the middle of an answer: the answer is heard whole, its device stays connected, a new one may come."""
-    loop = asyncio.get_running_loop()
-    await loop.run_in_executor(None, cluster.read_until, READY)
+    await off_loop(cluster.read_until, READY)
     supervisor = Supervisor(cluster.run_dir)
     (before,) = supervisor.infos([WEB])
     (router,) = supervisor.infos([ProcessName("router", 0)])
@@ -74,7 +69,6 @@ async def _back(cluster: RealCluster, old_pid: int) -> float:
     async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE_S):
         async with http.get(url) as answer:
             assert answer.status == 200
-        loop = asyncio.get_running_loop()
-        while (await loop.run_in_executor(None, supervisor.infos, [WEB]))[0].pid in (0, old_pid):  # noqa: ASYNC110
+        while (await off_loop(supervisor.infos, [WEB]))[0].pid in (0, old_pid):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return time.monotonic() - began_s

@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from tests.fakes.actor import Actor
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, off_loop
 from tests.fakes.people import device, said
 from tests.fakes.stage import Point, StageDirector
-from tests.fakes.troupe import ROLES, SLOTS, Troupe, off_loop, performance, theatre
+from tests.fakes.troupe import ROLES, SLOTS, Troupe, performance, theatre
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.fakes.actor import PHASES, Actor, Phase
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import Cluster, off_loop
 from tests.fakes.sounds import prompt_sounds, runs_of
 from tests.fakes.stage import StageDirector
-from tests.fakes.troupe import ROLES, SLOTS, Troupe, off_loop, performance, theatre
+from tests.fakes.troupe import ROLES, SLOTS, Troupe, performance, theatre
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

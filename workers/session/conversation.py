@@ -206,6 +206,7 @@ class Conversation:
 
     def on_restored(self, past: list[PastTurn]) -> None:
         self._dialogue.restore(past)
+        self._log.debug("dialogue_restored", turns=len(past))
         self._go_on()
 
     def on_superseded(self) -> None:

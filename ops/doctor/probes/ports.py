@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Sequence
 
 from ops.doctor.ports import Owner, PortFact
 from ops.doctor.probes import proc
+from shared.config.port_probe import listen_fault
 
 
 def look_at_ports(ports: Sequence[tuple[str, str, int]], ours: Sequence[int]) -> list[PortFact]:
@@ -19,15 +19,10 @@ def look_at_ports(ports: Sequence[tuple[str, str, int]], ours: Sequence[int]) ->
 
 
 def _fault(host: str, port: int) -> str | None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError as error:
-            return "another program listens there" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-    return None
+    fault = listen_fault(host, port)
+    if fault is None:
+        return None
+    return "another program listens there" if fault.errno == errno.EADDRINUSE else os.strerror(fault.errno or 0)
 
 
 def _owners(ports: set[int], ours: frozenset[int]) -> dict[int, tuple[Owner, ...]]:
