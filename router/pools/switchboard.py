@@ -282,8 +282,8 @@ class Switchboard:
             self._give_up(ref)
 
     def _give_up(self, ref: StreamRef) -> None:
-        is_empty = self._pools[ref.role].place(ref.wish) is Shortage.EMPTY
-        cause = "no_worker" if is_empty else "busy"
+        # Workers that are there and unwell are no crowd: their people are not sent away.
+        cause = "busy" if self._pools[ref.role].is_full(ref.wish) else "no_worker"
         POOL_EXHAUSTED.labels(ref.role, cause).inc()
         self._lose(ref, cause, retryable=False)
 

@@ -81,6 +81,16 @@ async def test_an_empty_pool_is_no_worker_and_a_full_one_is_busy(rig: LinkRig) -
     assert await third.until_ended() == ("lost", "no_worker", False)
 
 
+async def test_workers_that_are_unwell_are_not_busy(rig: LinkRig) -> None:
+    """A stall is not a crowd: who finds nobody well is apologised to, and is not sent away."""
+    board = await rig.board()
+    worker = await rig.bare_worker()
+    worker.beat(lag_ms=400.0)
+    await until(lambda: [one["state"] for one in workers_of(board)] == ["lagging"])
+    _, owner = rig.open(board, wait_s=0.05)
+    assert await owner.until_ended() == ("lost", "no_worker", False)
+
+
 async def test_nobody_queues_for_a_full_pool(rig: LinkRig) -> None:
     """Whatever the owner allows: a full pool is busy within half a second, an empty one is worth the wait."""
     board = await rig.board()
