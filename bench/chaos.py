@@ -6,6 +6,11 @@ Starts a cluster of its own and judges it all the time (bench/trial/judge.py, bo
 rules); the exit code is 1 if there is a complaint, or if anybody was let go. The seed names the plan of faults and what
 the people do; the same seed is the same plan. `--engines embedded` has real engines behind it; then marks are not
 judged. `--keep-logs DIRECTORY` keeps the processes' logs.
+
+`--engines upstream` asks services outside: fakes in this process that hear and say marks, and fail, hang, slow down and
+vanish by a plan of their own. Each person must hear an answer or an apology every time. Workers are killed as well, but
+less often (`--every 0` = not at all). Who hears two apologies in a row is let go, which is no complaint there: all
+recognisers may fail at once.
 """
 
 from __future__ import annotations
@@ -25,6 +30,10 @@ from rich.table import Table
 from bench.trial.cluster import POOLS
 from bench.trial.faults import STAGED, WEIGHTS, Fault, plan_faults
 from bench.trial.trial import EMBEDDED_CONFIG, Trial, TrialPlan, trial_config
+from bench.trial.upstream_plan import UpstreamFault, plan_upstream_faults
+from bench.trial.upstreams import LLM, PROVIDERS
+
+EVERY_S = {"scripted": 2.0, "embedded": 2.0, "upstream": 12.0}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,12 +42,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", default="7")
     parser.add_argument("--workers", type=int, default=3, help="of each pool")
-    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two faults, about")
+    parser.add_argument("--every", type=float, metavar="S", help="seconds between two faults, about: 2, upstream 12")
+    parser.add_argument("--upstream-every", type=float, default=2.5, metavar="S", help="the same of services outside")
+    parser.add_argument("--providers", default=",".join(PROVIDERS), help="services outside, in the order of asking")
     parser.add_argument("--forward", type=int, default=1, metavar="N", help="workers of each pool behind a forwarder")
     parser.add_argument("--asr-fails", type=int, default=60, metavar="N", help="every N-th utterance; 0 = none")
     parser.add_argument("--llm-fails", type=int, default=60, metavar="N", help="every N-th request; 0 = none")
     parser.add_argument("--tts-fails", type=int, default=200, metavar="N", help="every N-th segment; 0 = none")
-    parser.add_argument("--engines", choices=("scripted", "embedded"), default="scripted")
+    parser.add_argument("--engines", choices=("scripted", "embedded", "upstream"), default="scripted")
     parser.add_argument("--plan", action="store_true", help="only print the plan of faults")
     parser.add_argument("--keep-logs", type=Path, metavar="DIRECTORY")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
@@ -46,11 +57,24 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def faults_of(args: argparse.Namespace) -> list[Fault]:
+    every_s = args.every if args.every is not None else EVERY_S[args.engines]
+    if not every_s:
+        return []
     counts = dict.fromkeys(POOLS, args.workers)
     forwarded = [(pool, slot) for pool in POOLS for slot in range(min(args.forward, args.workers))]
     # Only scripted engines take stage directions.
     weights = {act: 0.0 if act in STAGED and not is_scripted(args) else weight for act, weight in WEIGHTS.items()}
-    return plan_faults(args.seed, args.seconds, counts=counts, every_s=args.every, forwarded=forwarded, weights=weights)
+    return plan_faults(args.seed, args.seconds, counts=counts, every_s=every_s, forwarded=forwarded, weights=weights)
+
+
+def upstream_faults_of(args: argparse.Namespace) -> list[UpstreamFault]:
+    if not providers_of(args):
+        return []
+    return plan_upstream_faults(args.seed, args.seconds, [*providers_of(args), LLM], every_s=args.upstream_every)
+
+
+def providers_of(args: argparse.Namespace) -> list[str]:
+    return str(args.providers).split(",") if args.engines == "upstream" else []
 
 
 def is_scripted(args: argparse.Namespace) -> bool:
@@ -59,7 +83,7 @@ def is_scripted(args: argparse.Namespace) -> bool:
 
 def config_of(args: argparse.Namespace) -> str:
     if not is_scripted(args):
-        return EMBEDDED_CONFIG
+        return EMBEDDED_CONFIG if args.engines == "embedded" else ""
     return trial_config(asr_fail_every=args.asr_fails, llm_fail_every=args.llm_fails, tts_fail_every=args.tts_fails)
 
 
@@ -72,7 +96,9 @@ def plan_of(args: argparse.Namespace) -> TrialPlan:
         faults=faults_of(args),
         forwarded=[f"{pool}-{slot}" for pool in POOLS for slot in range(min(args.forward, args.workers))],
         config=config_of(args),
-        has_marks=is_scripted(args),
+        has_marks=args.engines != "embedded",
+        providers=providers_of(args),
+        upstream_faults=upstream_faults_of(args),
         keep_logs_in=args.keep_logs,
     )
 
@@ -100,7 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if there was nothing to complain of."""
     args = make_parser().parse_args(arguments)
     if args.plan:
-        print(*faults_of(args), sep="\n")
+        planned: list[Fault | UpstreamFault] = [*faults_of(args), *upstream_faults_of(args)]
+        print(*sorted(planned, key=lambda fault: fault.at_s), sep="\n")
         return 0
     trial = Trial(plan_of(args))
     # A full collection over all modules' objects would hold the loop for tens of milliseconds.
@@ -109,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = trial.report()
     write(report, args.json)
     show(report)
-    is_good = not report["complaints"] and not report["turns"].get("let_go")
+    is_good = not report["complaints"] and (args.engines == "upstream" or not report["turns"].get("let_go"))
     return 0 if is_good and report["turns"].get("answered") else 1
 
 

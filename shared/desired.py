@@ -1,7 +1,7 @@
 """Which slots of a cluster should run: `<run_dir>/desired.json`, such as {"asr": [0, 1], "router": [0], "web": [0]}.
 
 Written by whoever holds the right to change the cluster, in one step; read by `xiaozhi up`, which keeps those slots
-alive, by the other commands, and by the web process, which asks those routers.
+alive, by the other commands, by the web process, which asks those routers, and by workers that share a limit.
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ def write_desired(run_dir: Path, desired: Desired) -> None:
     draft = run_dir / DRAFT_NAME
     draft.write_text(json.dumps({program: sorted(slots) for program, slots in desired.items()}))
     draft.replace(run_dir / FILE_NAME)
+
+
+def number_of(program: str, run_dir: Path) -> int | None:
+    """How many processes a program should have; None if nobody runs a cluster from this directory."""
+    desired = read_desired(run_dir)
+    return None if desired is None else len(desired.get(program, ()))
 
 
 def read_desired(run_dir: Path) -> Desired | None:

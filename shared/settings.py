@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.listening import Interruption, VadProfile
+from shared.voiceprint import Speaker, address_of, speakers_of
 
 WAKEUP_WORDS = (
     "你好小智",
@@ -117,11 +118,18 @@ class AsrSettings(Frozen):
     engine: EngineChoice = EngineChoice(name="PocketSphinxASR", type="pocketsphinx")
     engines: dict[str, EngineChoice] = Field(default_factory=dict)
     """All configured sections, by name."""
+    fallbacks: tuple[str, ...] = ()
+    """Sections that are asked in this order when the default fails; `engines` holds them."""
     recognisers: int = Field(2, ge=1, le=64)
     """How many utterances one worker recognises at once, apart from engines with a number of their own."""
     capacity: int = Field(400, ge=1)
     """How many ears one worker listens to."""
     final_timeout_s: float = Field(3.0, gt=0)
+    """From the end of speech to the text, by an engine that computes here."""
+    upstream_timeout_s: float = Field(8.0, gt=0)
+    """The same if a service outside is asked, with all that are asked after it."""
+    max_models: int = Field(2, ge=1, le=64)
+    """How many models of `whisper` and `sherpa` sections one worker holds; who wants one more has the idlest closed."""
 
 
 class TtsSettings(Frozen):
@@ -132,6 +140,33 @@ class TtsSettings(Frozen):
     cache_bytes: int = Field(16 * 1024 * 1024, ge=0)
     opus_complexity: int = Field(5, ge=0, le=10)
     segment_timeout_s: float = Field(15.0, gt=0)
+    """Of a segment as a whole, whichever engines are asked."""
+    fallbacks: tuple[str, ...] = ()
+    """Sections that are asked in this order when the default fails; `engines` holds them."""
+    first_frame_timeout_s: float = Field(2.5, gt=0)
+    """An engine that has given no frame by then is given up for the next one, if there is one."""
+
+
+def chain_of(pool: AsrSettings | TtsSettings) -> tuple[EngineChoice, ...]:
+    """The engine in use and those that take over from it, in order."""
+    return (pool.engine, *(pool.engines[name] for name in pool.fallbacks if name in pool.engines))
+
+
+class VoiceprintSettings(Frozen):
+    """Who is known by voice; without a URL with a key, or without speakers, nobody is asked for."""
+
+    url: str = Field("", repr=False)
+    """Holds the server's key."""
+    speakers: tuple[str, ...] = Field((), repr=False)
+    """Each `id,name,description`."""
+    similarity_threshold: float = Field(0.4, ge=0, le=1)
+    max_wait_s: float = Field(0.5, ge=0, le=5)
+    """How long a transcript waits for its speaker."""
+
+    @property
+    def known(self) -> tuple[Speaker, ...]:
+        """Whose voices are told apart; empty if none is."""
+        return speakers_of(self.speakers) if address_of(self.url) is not None else ()
 
 
 class SessionSettings(Frozen):
@@ -216,6 +251,7 @@ class Settings(Frozen):
     router: RouterSettings = RouterSettings()
     asr: AsrSettings = AsrSettings()
     tts: TtsSettings = TtsSettings()
+    voiceprint: VoiceprintSettings = VoiceprintSettings()
     session: SessionSettings = SessionSettings()
     auth: AuthSettings = AuthSettings()
     web: WebSettings = WebSettings()

@@ -42,6 +42,7 @@ LOOK_S = 0.1
 STOP_S = 40.0
 _PORTS, _PORTS_STEP = (10_125, 30_000), 200
 """Between the ranges that the tests' clusters use (tests/fakes/ports.py)."""
+_SPARE = range(3, 10)
 _CLAIM = 2
 """A port of the range that no process uses: whoever has bound it has the range."""
 BAD_LINES = re.compile(r"Traceback|stream_owner_raised|was never (awaited|retrieved)|RuntimeWarning")
@@ -112,6 +113,11 @@ class TrialCluster:
     @property
     def router_port(self) -> int:
         return self.port_of("router", 0)
+
+    @property
+    def spare_ports(self) -> list[int]:
+        """Seven of its range that none of its processes uses."""
+        return [self._base + offset for offset in _SPARE]
 
     def port_of(self, program: str, number: int) -> int:
         """Of its metrics."""
@@ -266,7 +272,7 @@ class TrialCluster:
 
 def _claim_ports() -> tuple[int, socket.socket]:
     """The first of a range in which devices, HTTP and all metrics find room, and a socket that keeps others off it."""
-    offsets = [0, 1, *(10 + offset + slot for offset in METRICS_OFFSETS.values() for slot in range(4))]
+    offsets = [0, 1, *_SPARE, *(10 + offset + slot for offset in METRICS_OFFSETS.values() for slot in range(4))]
     for _ in range(200):
         base = random.randrange(*_PORTS, _PORTS_STEP)
         claim = socket.socket()

@@ -5,7 +5,8 @@ Rules
   outside of `tts start` … `tts stop`, or of another turn, is sound of something dead.
 - One `tts stop` a `tts start`. An `abort` may have one more, since it may cross the reply's own end.
 - A turn is answered, or broken off by its person, or apologised for (a sentence or a prompt without a mark); anything
-  else is a lost utterance. It is heard once.
+  else is a lost utterance. It is heard once. Where a voice always stands by (`always_sounds`) an apology that is shown
+  and not heard is a complaint too.
 - A sentence has no more frames than its text is long: else words were said twice.
 - A tool runs once a turn, on the device that asked.
 - Nobody is disconnected; but who was failed and told so may be let go with 1013, which is an outcome of its own.
@@ -76,6 +77,11 @@ class _Turn:
     is_broken_off: bool = False
     has_ended_whole: bool = False
     tools: Counter[str] = field(default_factory=Counter)
+    began_s: float = 0.0
+
+    @property
+    def has_sound(self) -> bool:
+        return bool(self.marked_frames or self.other_frames)
 
 
 @dataclass(slots=True)
@@ -97,20 +103,27 @@ class Judge:
     start, an answer or an apology to each utterance, nobody disconnected.
     """
 
-    def __init__(self, *, ms_per_char: float, last_word: str, has_marks: bool = True) -> None:
+    def __init__(
+        self, *, ms_per_char: float, last_word: str, has_marks: bool = True, always_sounds: bool = False
+    ) -> None:
         self.complaints: list[Complaint] = []
         self.outcomes: Counter[str] = Counter()
         self.frames: Counter[str] = Counter()
         self._ms_per_char = ms_per_char
         self._last_word = last_word
         self._has_marks = has_marks
+        self._always_sounds = always_sounds
+        self.sound_s: list[float] = []
+        """From the first spoken word of each turn to the first sound of its reply."""
+        self.turn_s: list[float] = []
+        """To the turn's end, of those that were not broken off."""
         self._devices: dict[int, _Device] = {}
 
     def on(self, event: DeviceEvent, now: float) -> None:
         device = self._devices.setdefault(event.device, _Device())
         match event:
             case Spoke(turn=turn):
-                device.turn = _Turn(turn % NUMBERS)
+                device.turn = _Turn(turn % NUMBERS, began_s=now)
             case Heard(text=text):
                 self._on_heard(device, event.device, text, now)
             case ReplyStarted():
@@ -207,6 +220,8 @@ class Judge:
     def _count_frame(self, device: _Device, reply: _Reply, frame: Frame, now: float) -> None:
         is_answer = frame.tone is Tone.MARKED if self._has_marks else frame.tone is not Tone.PROMPT
         if device.turn is not None:
+            if not device.turn.has_sound and frame.tone is not Tone.QUIET:
+                self.sound_s.append(now - device.turn.began_s)
             device.turn.marked_frames += is_answer
             device.turn.other_frames += not is_answer and frame.tone is not Tone.QUIET
         if frame.tone is Tone.MARKED and reply.allowed_frames is not None:
@@ -246,6 +261,10 @@ class Judge:
             outcome = "lost"
         elif outcome == "lost":
             self._complain("lost_utterance", event.device, now, f"turn {event.turn} ended without an answer")
+        elif self._always_sounds and outcome == "apologised" and not turn.has_sound:
+            self._complain("silent_turn", event.device, now, f"turn {event.turn} was apologised for without a sound")
+        if outcome != "broken_off":
+            self.turn_s.append(now - turn.began_s)
         self.outcomes[outcome] += 1
         device.failed_turns = device.failed_turns + 1 if outcome in FAILED else 0
 

@@ -12,6 +12,7 @@ import aiohttp
 
 from bench import processes
 from bench.trial.books import Holding, PoolCount, WorkerLoad
+from bench.trial.upstream_book import METRICS, Page
 from shared.ids import Role
 
 ASK_TIMEOUT_S = 2.0
@@ -56,6 +57,18 @@ class Pages:
         """Metrics of one process, each summed over its labels."""
         text = await self._text(port, "/metrics") or ""
         return {name: sum(value for _, value in _values(text, name)) for name in names}
+
+    async def upstreams(self, who: Iterable[tuple[str, int, int]]) -> list[Page]:
+        """What processes, given as for `holdings`, say of the services outside."""
+        found = await asyncio.gather(*(self._upstreams(*one) for one in who))
+        return [page for page in found if page is not None]
+
+    async def _upstreams(self, name: str, pid: int, port: int) -> Page | None:
+        text = await self._text(port, "/metrics")
+        if text is None:
+            return None
+        found = (match.groups(default="") for match in _LINE.finditer(text) if match[1] in METRICS)
+        return Page(name, pid, tuple((metric, labels, float(value)) for metric, labels, value in found))
 
     async def _holding(self, name: str, pid: int, port: int) -> Holding | None:
         text = await self._text(port, "/metrics")

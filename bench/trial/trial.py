@@ -2,6 +2,9 @@
 
 The order: the cluster is ready and warm; what each process holds is noted; people talk while the plan of faults is
 carried out; they hang up; the cluster comes to rest; what each process holds is noted again and compared.
+
+With services outside (bench/trial/upstreams.py) people talk on after the plan until every first of a chain is asked
+again by every worker and answers alone.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,10 @@ from bench.trial.judge import Complaint, Judge
 from bench.trial.marked_device import NOTE_FUNCTION, FrameReader
 from bench.trial.mischief import Mischief, forwarded_environment, make_forwarders
 from bench.trial.people import LAST_WORD, MODES, MS_PER_CHAR, REPLY, TURNS, Company, Habits, Speeches
+from bench.trial.upstream_plan import UpstreamFault
+from bench.trial.upstreams import Upstreams
 from bench.trial.wire_book import WireBook
+from bench.upstreams.voice import MS_PER_CHAR as UPSTREAM_MS_PER_CHAR
 from shared.listening import Mode
 
 SAMPLE_S = 1.0
@@ -34,6 +41,10 @@ WARM_UP_S = 6.0
 """Each process has done everything once before it is measured."""
 REST_S = 30.0
 """Longest wait for a cluster without devices to have nothing open."""
+HEAL_S = 200.0
+"""Longest wait for the first of each chain to answer alone: a breaker rests two and a half minutes at most."""
+PROOF_S = 4.0
+"""So long nobody may be asked but they."""
 NOTES = r"mark..[a-p][aei]\b"
 """In which turns a note is written: those whose number ends so."""
 
@@ -107,6 +118,9 @@ class TrialPlan:
     sample_s: float = SAMPLE_S
     warm_up_s: float = WARM_UP_S
     keep_logs_in: Path | None = None
+    providers: Sequence[str] = ()
+    """Services outside, as bench/trial/upstreams.py takes them; they make the configuration then."""
+    upstream_faults: Sequence[UpstreamFault] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -116,7 +130,10 @@ class Trial:
     def __init__(self, plan: TrialPlan) -> None:
         self.plan = plan
         self.judge = Judge(
-            ms_per_char=MS_PER_CHAR, last_word=LAST_WORD if plan.has_marks else "", has_marks=plan.has_marks
+            ms_per_char=UPSTREAM_MS_PER_CHAR if plan.providers else MS_PER_CHAR,
+            last_word=LAST_WORD if plan.has_marks else "",
+            has_marks=plan.has_marks,
+            always_sounds=bool(plan.providers),
         )
         self.books = Books()
         self.wire = WireBook()
@@ -126,6 +143,10 @@ class Trial:
             environment=plan.environment,
             keep_logs_in=plan.keep_logs_in,
         )
+        self.upstreams: Upstreams | None = None
+        if plan.providers:
+            self.upstreams = Upstreams(plan.providers, self.cluster.spare_ports)
+            self.cluster.config = self.upstreams.config()
         self.cluster.slot_environment = forwarded_environment(self.cluster, plan.forwarded)
         self.forwarders: Mapping[str, Forwarder] = make_forwarders(self.cluster, plan.forwarded, self.wire, self._now)
         self.mischief = Mischief(self.cluster, self.forwarders)
@@ -140,6 +161,7 @@ class Trial:
     @property
     def complaints(self) -> list[Complaint]:
         found = [*self.judge.complaints, *self.books.complaints, *self.wire.complaints, *self.cluster.complaints]
+        found += self.upstreams.complaints if self.upstreams is not None else []
         return sorted(found, key=lambda complaint: complaint.at_s)
 
     async def run(self) -> None:
@@ -147,7 +169,7 @@ class Trial:
         for forwarder in self.forwarders.values():
             await forwarder.start()
         try:
-            async with self.cluster:
+            async with self.upstreams or nullcontext(), self.cluster:
                 await self._in_cluster()
         finally:
             for forwarder in self.forwarders.values():
@@ -164,8 +186,9 @@ class Trial:
         self._lag.start()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._talk(plan.seconds), name="trial-people")
-                group.create_task(self.mischief.run(plan.faults), name="trial-mischief")
+                seconds = plan.seconds + (HEAL_S if self.upstreams is not None else 0.0)
+                group.create_task(self._talk(seconds), name="trial-people")
+                group.create_task(self._trouble(), name="trial-trouble")
         finally:
             self._lag.stop()
             sampling.cancel()
@@ -178,6 +201,33 @@ class Trial:
         self.wire.at_rest(now)
         self.books.compare(before, after, now)
         self.router_sums = await self.cluster.pages.sums(self.cluster.router_port, ROUTER_SUMS)
+
+    async def _trouble(self) -> None:
+        """All that is planned. Then, with services outside, until they are whole again; nobody talks after that."""
+        if self.upstreams is None:
+            await self.mischief.run(self.plan.faults)
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.mischief.run(self.plan.faults), name="trial-mischief")
+            group.create_task(self.upstreams.run(self.plan.upstream_faults), name="trial-upstreams")
+            group.create_task(asyncio.sleep(self.plan.seconds), name="trial-time")
+        try:
+            await self._healed(self.upstreams)
+        finally:
+            self._company.ends_s = time.monotonic()
+
+    async def _healed(self, upstreams: Upstreams) -> None:
+        began_s, book = self._now(), upstreams.book
+        since_s, fallbacks = began_s, book.fallbacks
+        while self._now() < began_s + HEAL_S:
+            await asyncio.sleep(self.plan.sample_s)
+            if book.fallbacks != fallbacks or book.not_closed(upstreams.firsts):
+                since_s, fallbacks = self._now(), book.fallbacks
+            elif self._now() >= since_s + PROOF_S:
+                upstreams.healed_after_s = round(since_s - began_s, 1)
+                return
+        left = ", ".join(book.not_closed(upstreams.firsts)) or "others still stand in"
+        upstreams.complain("not_healed", "upstreams", self._now(), left)
 
     async def _talk(self, seconds: float) -> None:
         self._company.ends_s = time.monotonic() + seconds
@@ -193,6 +243,8 @@ class Trial:
             if loads is not None and not any(load.ours or load.active or load.reserved for load in loads):
                 break
             await asyncio.sleep(0.2)
+        if self.upstreams is not None:
+            await self.upstreams.at_rest(self._now())
         await self._look()
         return self.samples[-1][1]
 
@@ -213,6 +265,8 @@ class Trial:
         self.books.on_counts(router, counts, now, repeated_ends=repeated_ends)
         self.books.on_holdings(holdings, now)
         self.samples.append((now, holdings))
+        if self.upstreams is not None:
+            self.upstreams.book.on_pages(await pages.upstreams(cluster.running()))
 
     def _tell(self, event: DeviceEvent) -> None:
         self.judge.on(event, self._now())
@@ -248,6 +302,9 @@ class Trial:
             "router": self.router_sums,
             "threads": {name: f"{most} of {budget}" for name, (most, budget) in self.books.highest_threads.items()},
             "looks": self.books.looks,
+            **(self.upstreams.to_json() if self.upstreams is not None else {}),
+            "first_sound_s": spread(judge.sound_s),
+            "turn_s": spread(judge.turn_s),
             "own_loop_lag_ms": spread(self._lag.lags_ms),
             "complaints": {code: sum(one.code == code for one in complaints) for code in codes},
             "examples": [str(one) for one in complaints[:40]],

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.config import epoch
-from shared.config.engine_choice import ConfigWarning
+from shared.config.findings import ConfigWarning
 from shared.config.load import USER_FILE, load, load_with_warnings
 from shared.errors import ConfigError
 from shared.settings import Settings

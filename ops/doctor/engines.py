@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ops.doctor.finding import Finding, fail, ok, warn
-from shared.config.engine_choice import ConfigWarning
+from shared.config.findings import ConfigWarning
 from shared.config.preflight import Problem
 from shared.errors import ConfigError, InvalidConfigError
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ops.doctor.finding import Finding, fail, ok, warn
-from shared.config.engine_choice import is_placeholder
-from shared.settings import EngineChoice, Settings
+from shared.config.options.base import is_placeholder
+from shared.config.options.table import OPTIONS
+from shared.settings import EngineChoice, Settings, chain_of
 
 CHECK = "upstream"
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "mqtt": 1883, "mqtts": 8883, "tcp": 1883, "ssl": 8883}
@@ -72,9 +73,11 @@ def upstreams_of(settings: Settings) -> list[Upstream]:
     """Of the engines in use, and of what devices are sent to beside the router. Each address once."""
     found = [
         *_of_engine("LLM", settings.session.llm),
-        *_of_engine("ASR", settings.asr.engine),
-        *_of_engine("TTS", settings.tts.engine),
+        *(each for engine in chain_of(settings.asr) for each in _of_engine("ASR", engine)),
+        *(each for engine in chain_of(settings.tts) for each in _of_engine("TTS", engine)),
     ]
+    if settings.voiceprint.known:
+        found += parsed("voiceprint.url", settings.voiceprint.url)
     if settings.web.mqtt_gateway:
         found += parsed("server.mqtt_gateway", _with_scheme(settings.web.mqtt_gateway, "mqtt"))
     if settings.session.vision_url:
@@ -84,6 +87,11 @@ def upstreams_of(settings: Settings) -> list[Upstream]:
 
 def _of_engine(kind: str, engine: EngineChoice | None) -> Iterator[Upstream]:
     if engine is None:
+        return
+    model = OPTIONS.get((kind, engine.type))
+    if model is not None:
+        for address in model.of(engine).addresses:
+            yield from parsed(f"{kind}.{engine.name}", address)
         return
     for name, value in _strings(engine.options):
         if not is_placeholder(value):

@@ -64,6 +64,7 @@ from shared.link.messages import (
     SpeechEnd,
     SpeechHeld,
     SpeechStart,
+    Substituted,
     ToDevice,
 )
 from shared.listening import Interruption, Mode
@@ -264,6 +265,8 @@ class Conversation:
                 return [Count("unknown_events", key.role)]
             case SpeechStart() | SpeechHeld() | Partial() | SpeechEnd() | Final():
                 return self._heard(self._asr_event(key, event, now), now)
+            case Substituted():
+                return self._spoken(self.mouth.substituted(key, now), now)
             case _ if key != self.session.key:
                 return [Count("stale", "event")]
             case _:
@@ -445,7 +448,14 @@ class Conversation:
             out += self._spoken(self.mouth.kill("barge_in", now), now)
         shown = wire.displayed_transcript(heard.text)
         out += self._begin(
-            heard.text, "asr", shown=shown, now=now, ended_at=heard.ended_at, language=heard.language, mode=heard.mode
+            heard.text,
+            "asr",
+            shown=shown,
+            now=now,
+            ended_at=heard.ended_at,
+            language=heard.language,
+            mode=heard.mode,
+            speaker=heard.speaker,
         )
         if self.mouth.turn is not None:
             self.mouth.turn.asr = {"speech_ms": heard.speech_ms, "asr_ms": round(heard.engine_ms)}
@@ -473,6 +483,7 @@ class Conversation:
         ended_at: float,
         language: str | None = None,
         mode: Mode | None = None,
+        speaker: str | None = None,
         tell: bool = True,
     ) -> list[Effect]:
         if self._closing:
@@ -480,7 +491,7 @@ class Conversation:
         if text and source != "farewell":
             self.mouth.language = tongue_of(text, self.mouth.language)
         gen = self.mouth.next_generation()
-        turn_input = Input(gen, text, source, mode or self.mode, language)
+        turn_input = Input(gen, text, source, mode or self.mode, language, speaker)
         out = self._spoken(self.mouth.begin(turn_input, shown=shown, now=now, ended_at=ended_at), now)
         if not tell:
             return out

@@ -276,7 +276,11 @@ class Ear:
         text = final.text.strip()
         if not text:
             return [SpeechVanished()]
-        return [Transcript(text, self.mode, final.language, final.speech_ms, final.engine_ms, ended_at)]
+        return [
+            Transcript(
+                text, self.mode, final.language, final.speech_ms, final.engine_ms, ended_at, speaker=final.speaker
+            )
+        ]
 
     def done(self, key: StreamKey) -> Outcome:
         """The worker has finished the stream: after END, or because it is drained."""

@@ -17,6 +17,7 @@ class Transcript:
     speech_ms: int
     engine_ms: float
     ended_at: float
+    speaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

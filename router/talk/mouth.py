@@ -241,6 +241,15 @@ class Mouth:
             job.worker = self._worker = worker
             self.deterministic = deterministic
 
+    def substituted(self, key: StreamKey, now: float) -> MouthOut:
+        """Another engine speaks the segment: it gets the time of a first frame again."""
+        job = self._job_of(key)
+        if job is None or job.received:
+            return [Count("stale", "substituted")]
+        job.is_substituted = True
+        job.placed_at = now
+        return []
+
     def frame(self, key: StreamKey, packet: bytes, now: float) -> MouthOut:
         job = self._job_of(key)
         if job is None:
@@ -275,11 +284,15 @@ class Mouth:
             job.errors += 1
         again = retryable and job.deaths <= MAX_JOB_DEATHS and job.errors <= MAX_JOB_ERRORS
         exclude = frozenset({worker} if worker else ())
-        if again and (job.sent == 0 or self.deterministic):
+        if again and self._can_go_on(job):
             return [Count("stream_retries", "tts"), *self._issue_again(job, exclude, now)]
         has_no_room = cause in ("busy", "full")
         prompt = "busy" if has_no_room or cause == "no_worker" else "apology"
         return self._give_up(job, now, prompt=prompt, reason="tts_busy" if has_no_room else "tts")
+
+    def _can_go_on(self, job: Job) -> bool:
+        """Another worker's frames fit behind what was heard."""
+        return job.sent == 0 or (self.deterministic and not job.is_substituted)
 
     def _issue_again(self, job: Job, exclude: frozenset[WorkerId], now: float) -> MouthOut:
         if job.sent == 0:
@@ -426,7 +439,7 @@ class Mouth:
             return [*out, *self._give_up(job, now)]
         key, job.errors = job.key, job.errors + 1
         abort = AbortStream(key, "late")
-        if job.errors <= MAX_JOB_ERRORS and (job.sent == 0 or self.deterministic):
+        if job.errors <= MAX_JOB_ERRORS and self._can_go_on(job):
             return [*out, abort, *self._issue_again(job, frozenset(filter(None, [job.worker])), now)]
         return [*out, abort, *self._give_up(job, now)]
 
@@ -470,6 +483,7 @@ class Mouth:
         self._key_count += 1
         job.key = StreamKey(Role.TTS, self._key_count)
         job.placed_at = job.last_frame_at = None
+        job.is_substituted = False
         dry_s = max(0.0, self.pacer.playhead_s - now) + sum(len(other.frames) for other in self._jobs) * 0.06
         body = OpenTts(
             session=self.session,

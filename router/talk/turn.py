@@ -68,6 +68,8 @@ class Job:
     placed_at: float | None = None
     worker: WorkerId | None = None
     """Who has it, or had it last."""
+    is_substituted: bool = False
+    """Its worker speaks it with another engine than was asked."""
     segment: Segment | None = None
     frames: deque[bytes] = field(default_factory=deque)
     received: int = 0

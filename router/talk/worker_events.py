@@ -22,6 +22,7 @@ from shared.link.messages import (
     SpeechEnd,
     SpeechHeld,
     SpeechStart,
+    Substituted,
     ToDevice,
 )
 
@@ -34,7 +35,7 @@ def _named(*bodies: type[Body]) -> Mapping[str, type[Body]]:
 
 EVENTS: Mapping[Role, Mapping[str, type[Body]]] = {
     Role.ASR: _named(SpeechStart, SpeechHeld, Partial, SpeechEnd, Final),
-    Role.TTS: {},
+    Role.TTS: _named(Substituted),
     Role.SESSION: _named(
         Profile, Claimed, Committed, Segment, Emotion, ReplyEnd, Interrupt, CloseAfter, ToDevice, Effects
     ),

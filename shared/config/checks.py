@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from shared.link.tcp_address import LAST_LINK_PORT, is_tcp_address, is_tcp_peer
+from shared.voiceprint import speaker_of
 
 _LEVELS = {"TRACE": "DEBUG", "SUCCESS": "INFO", "WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR"}
 """Levels of loguru, which today's files may name, and the nearest one here."""
@@ -84,6 +85,13 @@ def _between(low: float, high: float, unit: str, *, whole: bool) -> Callable[[An
     return check
 
 
+def _speaker(value: Any) -> str | None:
+    fits = isinstance(value, str) and speaker_of(value) is not None
+    return (
+        None if fits else "an id, a name and a description with commas between, such as 'test1,Zhang San,a programmer'"
+    )
+
+
 def _interruption(value: Any) -> str | None:
     return None if value in ("off", "vad", "transcript") else "one of: off, vad, transcript"
 
@@ -94,6 +102,8 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "server.vision_explain": _url("http", "https"),
     "server.allowed_origins": _each(_url("http", "https")),
     "server.trusted_proxies": _each(_network),
+    "voiceprint.url": _url("http", "https"),
+    "voiceprint.speakers": _each(_speaker),
     "cluster.router_endpoints": _each(_endpoint),
     "cluster.link_bind": _tcp_address,
     "cluster.advertised_host": _host,

@@ -33,6 +33,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "log.queue_lines": ("log.queue_lines",),
     "close_connection_no_voice_time": ("router.no_voice_close_s",),
     "tts_timeout": ("tts.segment_timeout_s",),
+    "voiceprint.url": ("voiceprint.url",),
+    "voiceprint.speakers": ("voiceprint.speakers",),
+    "voiceprint.similarity_threshold": ("voiceprint.similarity_threshold",),
+    "voiceprint.max_wait_s": ("voiceprint.max_wait_s",),
     "tool_call_timeout": ("session.tool_call_timeout_s",),
     "enable_greeting": ("session.enable_greeting",),
     "exit_commands": ("session.exit_commands",),
@@ -74,10 +78,13 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "cluster.asr.recognisers": ("asr.recognisers",),
     "cluster.asr.capacity": ("asr.capacity",),
     "cluster.asr.final_timeout_s": ("asr.final_timeout_s",),
+    "cluster.asr.upstream_timeout_s": ("asr.upstream_timeout_s",),
+    "cluster.asr.max_models": ("asr.max_models",),
     "cluster.tts.capacity": ("tts.capacity",),
     "cluster.tts.synth_threads": ("tts.synth_threads",),
     "cluster.tts.cache_bytes": ("tts.cache_bytes",),
     "cluster.tts.opus_complexity": ("tts.opus_complexity",),
+    "cluster.tts.first_frame_timeout_s": ("tts.first_frame_timeout_s",),
     "cluster.session.capacity": ("session.capacity",),
     "cluster.session.resume_window_s": ("session.resume_window_s",),
     "cluster.session.history_messages": ("session.history_messages",),
@@ -121,7 +128,6 @@ NOTES: dict[str, str] = {
     "stop_tts_notify_voice": "",
     "prompt_template": "not supported yet: `prompt` is used as it stands",
     "context_providers": "not supported yet",
-    "voiceprint.url": "not supported yet",
     "plugins": "not supported yet",
     "mcp_endpoint": "not supported yet",
     "summaryMemory": "not supported yet",
@@ -134,7 +140,7 @@ NOTES: dict[str, str] = {
     "xiaozhi.audio_params": "fixed: devices are always sent, and told, opus, 24000 Hz, 1 channel, 60 ms",
 }
 
-FREE = (*MODULES, "plugins", "voiceprint", "context_providers", "module_test", "summaryMemory")
+FREE = (*MODULES, "plugins", "context_providers", "module_test", "summaryMemory")
 """Whatever stands below these is the user's own naming."""
 
 VARIABLES: dict[str, str] = {
@@ -170,6 +176,7 @@ QUIET: dict[str, object] = {
 
 MAY_BE_PLACEHOLDER = frozenset(
     {
+        "voiceprint.url",
         "server.websocket",
         "server.vision_explain",
         "server.auth_key",

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from shared.config.local_engines import local_faults
 from shared.config.port_probe import listen_fault
 from shared.config.run_dir import MAX_SOCKET_PATH_BYTES
 from shared.errors import ConfigError, InvalidConfigError
@@ -28,7 +29,7 @@ from shared.ids import Role
 from shared.link.endpoints import IPC, binding_of, check_endpoint, endpoint_for, leaves_the_machine, sources_of
 from shared.link.keys import load_router_keys, load_worker_keys
 from shared.link.tcp_address import TCP
-from shared.settings import ClusterSettings, Settings, metrics_port_of
+from shared.settings import ClusterSettings, Settings, chain_of, metrics_port_of
 
 LOCK_NAME = ".lock"
 """Held by `xiaozhi up` for as long as its cluster lives."""
@@ -154,7 +155,10 @@ def check_libopus(_: Settings) -> Iterator[Problem]:
 
 
 def check_models(settings: Settings) -> Iterator[Problem]:
-    yield from model_problems((settings.asr.engine.type, settings.tts.engine.type), MODELS)
+    for fault in local_faults(settings):
+        yield from config_problems(fault)
+    types = [choice.type for pool in (settings.asr, settings.tts) for choice in chain_of(pool)]
+    yield from model_problems(list(dict.fromkeys(types)), MODELS)
 
 
 def model_problems(types: Sequence[str], models: Mapping[str, Model]) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ PROGRAMS = ("session", "asr", "tts", "router", "web")
 USED_BY: Mapping[str, frozenset[str]] = {
     "asr": frozenset({"asr"}),
     "tts": frozenset({"tts"}),
+    "voiceprint": frozenset({"asr", "session"}),
     "session": frozenset({"session"}),
     "session.vision_url": frozenset({"session", "web"}),
     "router": frozenset({"router"}),

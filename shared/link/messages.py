@@ -217,6 +217,8 @@ class Final(Body):
     engine_ms: float
     """From end of speech to the text."""
     language: str | None = None
+    speaker: str | None = None
+    """Who said it, by voiceprint; None = not known."""
 
 
 # tts
@@ -247,6 +249,18 @@ class OpenTts(Body):
 
 
 @dataclass(frozen=True, slots=True)
+class Substituted(Body):
+    """tts → router (EVENT), before any AUDIO: the engine has failed and another one is asked for the whole segment.
+
+    Its first frame has its own time, and if the segment is re-issued, no frames may be skipped: they were another's.
+    """
+
+    name: ClassVar[str] = "substituted"
+    engine: str
+    """Section name of the one that is asked now."""
+
+
+@dataclass(frozen=True, slots=True)
 class TtsCredit(Body):
     """router → tts (CREDIT). So many frames more."""
 
@@ -269,6 +283,8 @@ class Input(Body):
     source: InputSource
     mode: Mode = "auto"
     language: str | None = None
+    speaker: str | None = None
+    """Who said it, by voiceprint; None = not known."""
 
 
 @dataclass(frozen=True, slots=True)

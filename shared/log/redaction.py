@@ -18,8 +18,8 @@ _MAX_ITEMS = 100
 _MAX_CHARS = 16_384
 
 _CONFIG_SECRET = re.compile(r"key|token|secret|passw|authorization|credential|cookie", re.IGNORECASE)
-_SECRET_SETTINGS = frozenset({"store.url", "XZ_STORE_URL"})
-"""A malformed URL may hide its password from the patterns below."""
+_SECRET_SETTINGS = frozenset({"store.url", "XZ_STORE_URL", "voiceprint.url"})
+"""A malformed URL may hide its password or key from the patterns below."""
 _COUNT_OF_TOKENS = re.compile(r"(?:^|_)(max|min|num|total|prompt|completion|new)_(\w+_)?tokens?$", re.IGNORECASE)
 
 _LOG_SECRET = re.compile(

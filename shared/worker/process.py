@@ -31,7 +31,7 @@ from shared.process.drain import drain_deadline_s
 from shared.process.lag import LoopLag
 from shared.process.leave import leave
 from shared.process.parent import Parent
-from shared.process.probes import Probes, thread_budget
+from shared.process.probes import THREAD_BUDGET, Probes, thread_budget
 from shared.process.watchdog import LOAD_S, Watchdog
 from shared.settings import Settings, metrics_port_of
 from shared.worker.routers import RouterSources
@@ -62,7 +62,8 @@ def run(
     """Be a worker process until told to stop. Returns the exit code.
 
     Logging is set up by the caller. A service with compute threads is made with the same `watchdog`, so that it can
-    register them. Threads beyond the runtime's own are told in its attribute `extra_threads`.
+    register them. Threads beyond the runtime's own are told in its attribute `extra_threads`; whether it asks hosts by
+    name, which costs libuv's, in `resolves_names`, once it has started.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = WorkerProcess(
@@ -124,6 +125,7 @@ class WorkerProcess:
         await probes.start()
         try:
             if await self._load():
+                THREAD_BUDGET.set(self._thread_budget)  # what resolves names is known now
                 await self._work(probes.lag, keys)
         finally:
             await probes.close()
@@ -188,7 +190,8 @@ class WorkerProcess:
 
     @property
     def _thread_budget(self) -> int:
-        resolves_names = self._service.role is Role.SESSION or leaves_the_machine(self._settings.cluster)
+        asks_outside = self._service.role is Role.SESSION or bool(getattr(self._service, "resolves_names", False))
+        resolves_names = asks_outside or leaves_the_machine(self._settings.cluster)
         extra = int(getattr(self._service, "extra_threads", 0))
         return thread_budget(link=True, resolves_names=resolves_names, extra=extra)
 

@@ -6,122 +6,72 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from bench.upstreams.script import Fault, Kind, Script, Stage
 from shared.errors import EngineError
-from shared.settings import EngineChoice
 from tests.fakes.link_rig import until
-from tests.fakes.speech import Pcm, joined, noise, say, silence, tone
+from tests.fakes.recognition import ENTRIES, SEATS, SENTENCES, UPSTREAMS, Bench, Ear, Entry, opened_bench, plain
+from tests.fakes.speech import RATE_HZ, Pcm, joined, noise, silence, tone
 from workers.asr.engines.child import Word
-from workers.asr.engines.engine import Brief, Engine, OnLoss, Recogniser
+from workers.asr.engines.engine import Brief, OnLoss, Recogniser
 from workers.asr.engines.process import ChildRecogniser
-from workers.asr.engines.registry import make_engine
-from workers.asr.recognisers import Recognisers
-from workers.asr.utterance import Recognition, Utterance
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio(loop_scope="module")]
 
-CHOICES = {
-    "pocketsphinx": EngineChoice(name="pocketsphinx", type="pocketsphinx"),
-    "scripted whole": EngineChoice(name="scripted whole", type="scripted"),
-    "scripted stream": EngineChoice(name="scripted stream", type="scripted", options={"partials": True}),
-}
-SEATS = 2
-SENTENCES = ("what time is it", "tell me a joke", "thank you very much", "set the volume to fifty")
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ENTRIES, ids=lambda entry: entry.name)
+async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    async with opened_bench(request.param, tmp_path_factory.mktemp("engine")) as bench:
+        yield bench
 
 
-@dataclass
-class Ear:
-    """Listens to an utterance's outcome."""
-
-    partials: list[str] = field(default_factory=list)
-    partials_after: int = 0
-    texts: list[str] = field(default_factory=list)
-    errors: list[EngineError] = field(default_factory=list)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def on_partial(self, utterance: Utterance, text: str) -> None:
-        if self.over.is_set():
-            self.partials_after += 1
-        self.partials.append(text)
-
-    def on_text(self, utterance: Utterance) -> None:
-        assert utterance.transcript is not None
-        self.texts.append(utterance.transcript.text)
-        self.over.set()
-
-    def on_failure(self, utterance: Utterance, error: EngineError) -> None:
-        self.errors.append(error)
-        utterance.cancel()
-        self.over.set()
-
-
-class Bench:
-    """Utterances on one engine, as streams would run them."""
-
-    def __init__(self, name: str, engine: Engine, seats: int = SEATS) -> None:
-        self.name = name
-        self.recognisers = Recognisers({name: engine}, seats, wait_s=60)
-        self._numbers = 0
-
-    def begin(self, deadline_s: float = 30.0) -> tuple[Utterance, Ear]:
-        ear = Ear()
-        self._numbers += 1
-        brief = Brief(f"session-{self._numbers}", self._numbers)
-        return Utterance(brief, Recognition(self.recognisers, self.name, deadline_s), ear, 0), ear
-
-    async def hear(self, pcm: Pcm | bytes, deadline_s: float = 30.0) -> Ear:
-        utterance, ear = self.begin(deadline_s)
-        sound = pcm if isinstance(pcm, bytes) else pcm.tobytes()
-        for at in range(0, len(sound), 1920):
-            utterance.feed(sound[at : at + 1920], at // 1920)
-        utterance.end(len(sound) // 1920, 0)
-        async with asyncio.timeout(60):
-            await ear.over.wait()
-        return ear
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(CHOICES))
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    bench = Bench(request.param, make_engine(CHOICES[request.param]))
-    await bench.recognisers.start(request.param)
-    yield bench
-    await bench.recognisers.close()
-
-
-def expected(bench: Bench, utterance: int, sentence: str) -> str:
-    return sentence if bench.name == "pocketsphinx" else f"utterance {utterance} of session-{utterance}"
+def no_speech(bench: Bench) -> list[str]:
+    """What a sound without speech is answered with."""
+    return [bench.expected(SENTENCES[0])] if bench.entry.says == "its number" else [""]
 
 
 async def test_a_sentence_has_its_text_once(bench: Bench) -> None:
-    """A normal utterance: one text, no error, nothing after it."""
+    """A normal utterance: one text, no error, nothing after it; and again after each end."""
     for sentence in SENTENCES:
-        ear = await bench.hear(joined(silence(300), say(sentence), silence(500)))
-        assert ear.texts == [expected(bench, bench._numbers, sentence)]
+        ear = await bench.hear(bench.sound(sentence))
+        assert ear.texts == [bench.expected(sentence)]
         assert (ear.errors, ear.partials_after) == ([], 0)
 
 
 async def test_partials_come_before_the_text(bench: Bench) -> None:
     """A streaming engine tells what it has heard so far, never empty, never twice the same."""
-    ear = await bench.hear(joined(silence(300), say("the weather is nice today and i want to go out"), silence(500)))
-    if bench.name == "scripted whole":
+    ear = await bench.hear(joined(*(bench.sound(sentence) for sentence in SENTENCES)))
+    if not bench.entry.streams:
         assert ear.partials == []
         return
-    assert len(ear.partials) >= 2 and all(ear.partials)
+    assert ear.partials and all(ear.partials)
     assert all(one != after for one, after in zip(ear.partials, ear.partials[1:], strict=False))
 
 
-@pytest.mark.parametrize("sound", [silence(2000), noise(1500), tone(120), silence(0), silence(10)])
-async def test_no_speech_still_has_an_answer(bench: Bench, sound: Pcm) -> None:
-    """Silence, noise, a burst, nothing at all: one text, perhaps empty, and no error."""
+@pytest.mark.parametrize("sound", [silence(0), silence(10), silence(60), silence(2000)], ids=lambda pcm: f"{len(pcm)}")
+async def test_silence_has_an_empty_text(bench: Bench, sound: Pcm) -> None:
+    """No audio at all, one frame, two seconds: one text without a word, and no error."""
     ear = await bench.hear(sound)
-    assert len(ear.texts) == 1 and ear.errors == []
-    if bench.name == "pocketsphinx" and not sound.any():
-        assert ear.texts == [""]
+    assert (ear.texts, ear.errors) == (no_speech(bench), [])
+
+
+@pytest.mark.parametrize("sound", [noise(60, 0.1), noise(1500), tone(120)], ids=["frame", "noise", "tone"])
+async def test_no_speech_still_has_an_answer(bench: Bench, sound: Pcm) -> None:
+    """A frame of noise, a quiet room, a burst: one text, whatever it says, and no error."""
+    ear = await bench.hear(sound)
+    assert (len(ear.texts), ear.errors) == (1, [])
+
+
+async def test_thirty_seconds_are_heard(bench: Bench) -> None:
+    """The longest utterance there is: one text and no error."""
+    once = bench.sound(SENTENCES[0])
+    ear = await bench.hear(joined(*[once] * (30 * RATE_HZ // len(once))), deadline_s=60.0)
+    assert (len(ear.texts), ear.errors) == (1, [])
+    assert ear.texts[0]
 
 
 async def test_cancel_before_the_first_audio(bench: Bench) -> None:
@@ -129,9 +79,9 @@ async def test_cancel_before_the_first_audio(bench: Bench) -> None:
     utterance, ear = bench.begin()
     await asyncio.sleep(0)
     utterance.cancel()
-    after = await bench.hear(say(SENTENCES[0]))
-    assert (ear.texts, ear.errors) == ([], [])
-    assert after.texts == [expected(bench, bench._numbers, SENTENCES[0])]
+    after = await bench.hear(bench.sound(SENTENCES[0]))
+    assert ear.ends == 0
+    assert after.texts == [bench.expected(SENTENCES[0])]
 
 
 async def test_cancel_in_the_middle(bench: Bench) -> None:
@@ -139,35 +89,47 @@ async def test_cancel_in_the_middle(bench: Bench) -> None:
     cancelled = []
     for _ in range(SEATS):
         utterance, ear = bench.begin()
-        utterance.feed(joined(say(SENTENCES[3]), say(SENTENCES[1])).tobytes(), 1)
+        utterance.feed(joined(bench.sound(SENTENCES[3]), bench.sound(SENTENCES[1])).tobytes(), 1)
         await asyncio.sleep(0)
         utterance.cancel()
         cancelled.append(ear)
-    after = await bench.hear(joined(silence(300), say(SENTENCES[0]), silence(300)))
-    assert after.texts == [expected(bench, bench._numbers, SENTENCES[0])]
-    assert all((ear.texts, ear.errors) == ([], []) for ear in cancelled)
+    after = await bench.hear(bench.sound(SENTENCES[0]))
+    assert after.texts == [bench.expected(SENTENCES[0])]
+    assert all(ear.ends == 0 for ear in cancelled)
 
 
 async def test_cancel_while_it_finishes(bench: Bench) -> None:
     """A text that comes too late is nobody's."""
     utterance, ear = bench.begin()
-    utterance.feed(say(SENTENCES[3]).tobytes(), 1)
+    utterance.feed(bench.sound(SENTENCES[3]).tobytes(), 1)
     utterance.end(1, 0)
     await asyncio.sleep(0)
     utterance.cancel()
-    after = [await bench.hear(joined(silence(300), say(SENTENCES[1]), silence(300))) for _ in range(SEATS)]
-    assert {tuple(one.texts) for one in after} <= {
-        (expected(bench, bench._numbers - back, SENTENCES[1]),) for back in range(SEATS)
-    }
-    assert ear.texts == []
+    for _ in range(SEATS):
+        after = await bench.hear(bench.sound(SENTENCES[1]))
+        assert after.texts == [bench.expected(SENTENCES[1])]
+    assert ear.ends == 0
 
 
-async def test_twenty_interleaved_utterances(bench: Bench) -> None:
+async def test_cancel_after_the_text(bench: Bench) -> None:
+    """It changes nothing any more."""
+    utterance, ear = bench.begin()
+    utterance.feed(bench.sound(SENTENCES[0]).tobytes(), 1)
+    utterance.end(1, 0)
+    async with asyncio.timeout(60):
+        await ear.over.wait()
+    utterance.cancel()
+    after = await bench.hear(bench.sound(SENTENCES[1]))
+    assert after.texts == [bench.expected(SENTENCES[1])]
+    assert ear.ends == 1
+
+
+async def test_many_interleaved_utterances(bench: Bench) -> None:
     """Each has its own text, however few recognisers there are."""
-    sentences = [SENTENCES[1 + number % 2] for number in range(20)]
+    sentences = [SENTENCES[number % len(SENTENCES)] for number in range(bench.entry.many)]
     begun = [bench.begin(deadline_s=100.0) for _ in sentences]
-    first = bench._numbers - len(sentences) + 1
-    pieces = [joined(silence(200), say(sentence), silence(300)).tobytes() for sentence in sentences]
+    first = bench.numbers - len(sentences) + 1
+    pieces = [bench.sound(sentence, number % 64).tobytes() for number, sentence in enumerate(sentences)]
     for at in range(0, max(map(len, pieces)), 19_200):
         for (utterance, _), piece in zip(begun, pieces, strict=True):
             utterance.feed(piece[at : at + 19_200], at // 19_200)
@@ -177,11 +139,99 @@ async def test_twenty_interleaved_utterances(bench: Bench) -> None:
     async with asyncio.timeout(100):
         for _, ear in begun:
             await ear.over.wait()
-    wanted = [[expected(bench, first + number, sentence)] for number, sentence in enumerate(sentences)]
+    wanted = [[bench.expected(sentence, first + at, at % 64)] for at, sentence in enumerate(sentences)]
     assert [ear.texts for _, ear in begun] == wanted
 
 
+@pytest.mark.parametrize("entry", [one for one in ENTRIES if one.has_children], ids=lambda entry: entry.name)
+async def test_a_killed_child_is_a_typed_error_and_its_successor_works(entry: Entry, tmp_path: Path) -> None:
+    """kill -9 in the middle of an utterance: one error, which another worker may try, and the next one is heard."""
+    others = children()
+    async with opened_bench(entry, tmp_path, seats=1) as bench:
+        utterance, ear = bench.begin()
+        utterance.feed(bench.sound(SENTENCES[0]).tobytes(), 1)
+        await asyncio.sleep(0)
+        for pid in set(children()) - set(others):
+            os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            await ear.over.wait()
+        assert [(error.code, error.retryable) for error in ear.errors] == [("engine_died", True)]
+        assert ear.texts == []
+        after = await bench.hear(bench.sound(SENTENCES[1]))
+        assert after.texts == [bench.expected(SENTENCES[1])]
+
+
+def children() -> list[int]:
+    """Recognisers' processes that are this process's own."""
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    pids = [pid for task in tasks for pid in _read(task / "children").split()]
+    return [int(pid) for pid in pids if "workers.asr.engines" in _read(Path(f"/proc/{pid}/cmdline"))]
+
+
+def _read(file: Path) -> str:
+    """Empty, if the process or thread has ended meanwhile."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
+# Services outside that fail
+
+FAILING = [
+    Fault(kind, stage)
+    for kind in (Kind.SILENT, Kind.ERROR, Kind.QUOTA, Kind.CLOSE, Kind.GARBAGE)
+    for stage in (Stage.CONNECT, Stage.START, Stage.STREAM, Stage.FINISH)
+]
+ODD = [Fault(kind, Stage.FINISH) for kind in (Kind.NO_RESULT, Kind.NO_SPEECH, Kind.WRONG_SESSION)]
+HURRIED = dict.fromkeys(("connect_timeout_s", "first_timeout_s", "idle_timeout_s"), 1.0)
+
+
+def named(fault: Fault) -> str:
+    return f"{fault.kind.value}@{fault.stage.value}"
+
+
+async def heard_with(entry: Entry, fault: Fault, directory: Path) -> Ear:
+    """A sentence that a service with this fault hears, and one more after it has been mended."""
+    async with opened_bench(entry, directory, options=HURRIED) as bench:
+        assert bench.fake is not None
+        bench.fake.script = Script(fault=fault)
+        ear = await bench.hear(bench.sound(SENTENCES[0]), deadline_s=20.0)
+        bench.fake.script = Script()
+        after = await bench.hear(bench.sound(SENTENCES[1]))
+        assert after.ends == 1 and (after.texts or after.errors[0].code == "upstream_open")
+    return ear
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        pytest.param(entry, fault, id=f"{entry.name}-{named(fault)}")
+        for entry in UPSTREAMS
+        for fault in FAILING
+        if named(fault) not in entry.unknown
+    ],
+)
+async def test_a_failing_service_is_one_typed_error(entry: Entry, fault: Fault, tmp_path: Path) -> None:
+    """Whatever it does, and whenever: the utterance ends once, with an error that says what follows, in time."""
+    ear = await heard_with(entry, fault, tmp_path)
+    assert ear.texts == [] and len(ear.errors) == 1
+    assert ear.errors[0].code.startswith("upstream_")
+
+
+@pytest.mark.parametrize("fault", ODD, ids=named)
+@pytest.mark.parametrize("entry", UPSTREAMS, ids=lambda entry: entry.name)
+async def test_an_odd_service_ends_the_utterance_once(entry: Entry, fault: Fault, tmp_path: Path) -> None:
+    """An end without a result, a word that nothing was heard, another session's message: a text or an error."""
+    ear = await heard_with(entry, fault, tmp_path)
+    assert ear.ends == 1
+    assert all(error.code.startswith("upstream_") for error in ear.errors)
+
+
 # Engines that fail
+
+
+FAULTY = Entry("faulty", plain("faulty"))
 
 
 class FaultyEngine:
@@ -212,7 +262,7 @@ FAILS, WORKS = b"\x01" * 9600, b"\x00" * 9600
 async def test_a_failing_child_is_a_typed_error_and_its_successor_works(how: str, code: str, where: str) -> None:
     """Exactly one error within the deadline, nobody beside it is disturbed, and the seat is good again."""
     engine = FaultyEngine(how, where)
-    bench = Bench("faulty", engine)
+    bench = Bench(FAULTY, engine)
     await bench.recognisers.start("faulty")
     failing = asyncio.create_task(bench.hear(FAILS, deadline_s=1.0))
     beside = await bench.hear(WORKS)
@@ -237,7 +287,7 @@ async def test_a_child_that_cannot_start_is_named() -> None:
 async def test_an_idle_child_that_is_killed_is_replaced() -> None:
     """kill -9 of a child costs no utterance."""
     engine = FaultyEngine("raise", "never")
-    bench = Bench("faulty", engine)
+    bench = Bench(FAULTY, engine)
     await bench.recognisers.start("faulty")
     for child in list(engine.made):
         os.kill(child.pid, signal.SIGKILL)

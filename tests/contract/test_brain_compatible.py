@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from shared.errors import EngineError
 from shared.settings import EngineChoice
@@ -169,7 +170,7 @@ async def test_a_stall_behind_words_fails(server: FakeLlm, model: ChatModel) -> 
 
 async def test_a_failing_model_is_left_alone_for_a_while(server: FakeLlm, model: ChatModel) -> None:
     """After failures in a row the server is not asked, so nobody waits for it."""
-    brain = ModelBrain(model, prompt=lambda: "", first_timeout_s=2.0)
+    brain = ModelBrain(model, prompt=lambda: "", first_timeout_s=2.0, section="LLM.Failing")
     server.default = Script(status=500)
     codes = []
     for _ in range(4):
@@ -177,4 +178,5 @@ async def test_a_failing_model_is_left_alone_for_a_while(server: FakeLlm, model:
             [piece async for piece in brain._ask(ASKED)]
         codes.append(failure.value.code)
     assert codes[-1] == "llm_resting"
+    assert REGISTRY.get_sample_value("xz_upstream_breaker_state", {"upstream": "LLM.Failing"}) == 2
     assert len(server.requests) == 3

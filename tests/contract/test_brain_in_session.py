@@ -13,7 +13,7 @@ import pytest
 
 from shared.ids import StreamId
 from shared.link.messages import Effects, FromDevice, Input, OpenSession, Profile, TurnOver
-from shared.settings import ClusterSettings, EngineChoice, SessionSettings, Settings, StoreSettings
+from shared.settings import ClusterSettings, EngineChoice, SessionSettings, Settings, StoreSettings, VoiceprintSettings
 from shared.store.store import Store
 from tests.fakes.llm import FakeLlm, Script
 from tests.fakes.session import FakeMcpDevice, FakeRouter
@@ -67,8 +67,9 @@ class Worlds:
     async def scripted(self, **options: Any) -> World:
         return await self.make(SessionSettings(llm=EngineChoice(name="S", type="scripted", options=options)))
 
-    async def make(self, session: SessionSettings) -> World:
-        settings = Settings(session=session, cluster=ClusterSettings(data_dir=self.directory))
+    async def make(self, session: SessionSettings, voiceprint: VoiceprintSettings | None = None) -> World:
+        cluster = ClusterSettings(data_dir=self.directory)
+        settings = Settings(session=session, cluster=cluster, voiceprint=voiceprint or VoiceprintSettings())
         world = World(SessionService(settings, clock=lambda: NOON_UTC))
         await world.service.start()
         self.made.append(world)
@@ -426,3 +427,43 @@ async def test_scripted_sessions_hear_only_their_own(worlds: Worlds) -> None:
     routers = [world.connect(f"d{n}") for n in range(50)]
     said = await asyncio.gather(*(router.turn(1, f"w{n}") for n, router in enumerate(routers)))
     assert list(said) == [f"s{n + 1} says w{n} to d{n}." for n in range(50)]
+
+
+async def test_the_model_is_told_who_speaks(worlds: Worlds, llm: FakeLlm) -> None:
+    """A speaker's first words on a connection come with the name, later ones as they are; the prompt lists all."""
+    options = {"url": llm.base_url, "model_name": "m"}
+    session = SessionSettings(llm=EngineChoice(name="L", type="openai", options=options))
+    speakers = ("a,张三,a programmer", "b,李四,a teacher")
+    voiceprint = VoiceprintSettings(url="http://127.0.0.1:1/?key=k", speakers=speakers)
+    router = (await worlds.make(session, voiceprint)).connect()
+    people = ("张三", "张三", "未知说话人", None, "李四", "张三")
+    words = ("one", "two", "three", "four", "five", "six")
+    for gen, (text, speaker) in enumerate(zip(words, people, strict=True), 1):
+        router.send(Input(gen, text, "asr", speaker=speaker))
+        await router.reply(gen)
+        router.over(gen)
+    messages = llm.requests[-1]["messages"]
+    assert [message["content"] for message in messages if message["role"] == "user"] == [
+        '{"speaker": "张三", "content": "one"}',
+        "two",
+        '{"speaker": "未知说话人", "content": "three"}',
+        "four",
+        '{"speaker": "李四", "content": "five"}',
+        "six",
+    ]
+    info = "<speakers_info>\n- 张三: a programmer\n- 李四: a teacher\n</speakers_info>"
+    assert messages[0]["content"].count(info) == 1
+
+
+async def test_another_connection_names_its_speakers_anew(worlds: Worlds, llm: FakeLlm) -> None:
+    """A model that goes on with an older dialogue is told again."""
+    world = await worlds.online(llm)
+    for _ in range(2):
+        router = world.connect()
+        router.send(Input(1, "hello", "asr", speaker="张三"))
+        await router.reply(1)
+        router.over(1)
+        router.end()
+        await router.until(lambda router=router: router.ends)
+    words = [message["content"] for message in llm.requests[-1]["messages"] if message["role"] == "user"]
+    assert words == ['{"speaker": "张三", "content": "hello"}'] * 2

@@ -218,6 +218,30 @@ async def test_what_is_known_of_a_device_is_stored(workers: Workers) -> None:
     assert [tool["name"] for tool in facts.tools] == ["self.get_device_status", "self.audio_speaker.set_volume"]
 
 
+async def test_who_spoke_last_is_stored_with_the_turn(workers: Workers) -> None:
+    """By voiceprint; words whose speaker is not known leave it as it is."""
+    router = workers.connect(await workers.worker(), "s1")
+    for gen, speaker in enumerate(("张三", "李四", None), 1):
+        router.send(Input(gen, JOKE, "asr", speaker=speaker))
+        await router.reply(gen)
+        router.over(gen)
+        await router.until(lambda gen=gen: any(one.gen == gen for one in router.of(Committed)))
+    router.end()
+    await router.ended()
+    assert (await workers.claim()).facts.speaker == "李四"
+
+
+async def test_a_record_of_a_speaker_is_stored_with_its_speaker(workers: Workers) -> None:
+    """A turn whose worker died is adopted as if it had been answered here."""
+    router = workers.connect(await workers.worker(), "s1")
+    asked = Input(4, "tell me", "asr", speaker="张三")
+    router.send(Adopt(asked, TurnOver(4, "complete", "", 1), ["Yes."], is_complete=True))
+    await router.until(lambda: router.of(Committed))
+    router.end()
+    await router.ended()
+    assert (await workers.claim()).facts.speaker == "张三"
+
+
 async def test_a_record_is_committed_once(workers: Workers) -> None:
     """It may come twice, and to a worker that finds the turn in the store; each time the router is told."""
     service = await workers.worker()

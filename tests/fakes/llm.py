@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aiohttp import web
+
+from bench.upstreams.openai_chat import DONE, ERROR_EVENT, GARBAGE, event
 
 Fault = Literal["", "malformed", "cut", "hang", "hang_midstream", "error_event"]
 
@@ -92,15 +93,15 @@ class FakeLlm:
             await _send(response, {"tool_calls": [call]})
             await _send(response, {"tool_calls": [{"index": index, "function": {"arguments": tail}}]})
         await _send(response, {}, "tool_calls" if script.calls else "stop")
-        await response.write(b"data: [DONE]\n\n")
+        await response.write(DONE)
         await response.write_eof()
         return response
 
     async def _fail(self, request: web.Request, response: web.StreamResponse, fault: Fault) -> None:
         if fault == "malformed":
-            await response.write(b'data: {"choices": [{"delta": {"content": \n\n')
+            await response.write(GARBAGE)
         elif fault == "error_event":
-            await response.write(b'data: {"error": {"message": "overloaded"}}\n\n')
+            await response.write(ERROR_EVENT)
         elif fault == "hang_midstream":
             await asyncio.Event().wait()
         elif fault == "cut" and request.transport is not None:
@@ -109,6 +110,4 @@ class FakeLlm:
 
 
 async def _send(response: web.StreamResponse, delta: dict[str, Any], finish_reason: str | None = None) -> None:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "fake", "choices": [choice]}
-    await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+    await response.write(event(delta, finish_reason))

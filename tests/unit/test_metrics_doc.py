@@ -32,6 +32,7 @@ PROCESSES = {
     "shared/log": {"all"},
     "shared/process": {"all"},
     "shared/store": {"session", "web"},
+    "shared/upstream": {"asr", "tts", "session"},
 }
 """Who runs the code of a package; the longest match counts."""
 

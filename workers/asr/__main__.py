@@ -6,6 +6,8 @@ import argparse
 import sys
 
 from shared.config.load import load
+from shared.config.provider_limits import for_one_of
+from shared.desired import number_of
 from shared.log.setup import configure
 from shared.process.watchdog import Watchdog
 from shared.worker.process import run
@@ -19,7 +21,8 @@ def main() -> int:
     settings = load()
     configure("asr", slot, settings.log)
     watchdog = Watchdog()
-    service = AsrService(settings.asr, watchdog)
+    processes = number_of("asr", settings.cluster.run_dir) or settings.cluster.counts.asr
+    service = AsrService(for_one_of(settings.asr, processes), watchdog, settings.voiceprint)
     return run(service, settings=settings, slot=slot, program="asr", watchdog=watchdog)
 
 

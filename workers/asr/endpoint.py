@@ -9,6 +9,9 @@ Rules:
   `pre_roll_ms` back before its first voiced window, but never into the utterance before.
 * It ends when `end_silence_ms` have passed since its last voiced window, or at `max_utterance_ms`, or at a mark (an
   empty packet), or at the end of the stream. All end on a frame boundary, and the search starts afresh there.
+* While an upstream owns the end of speech, silence ends nothing before NET_SILENCE_MS: a net for an upstream that never
+  says it. What it says ends the utterance at the frame that has been looked at last; the next one may begin with any
+  sound behind the place that the upstream named.
 * `keep_sample` is a point from which another Endpoint, started with nothing, takes the same decisions: it lies before
   the pre-roll and before every window that can still count, with room for the detector's memory to settle.
 """
@@ -22,6 +25,7 @@ from typing import Literal
 
 from shared.errors import TransitionError
 from shared.listening import VadProfile
+from workers.asr.engines.engine import EndOwner
 from workers.asr.timeline import SAMPLES_PER_MS, WINDOW_MS, WINDOW_SAMPLES
 
 HELD_MS = 400
@@ -33,7 +37,13 @@ GAP_WINDOWS = 2
 SETTLE_WINDOWS = 10
 """Windows after which Silero started with nothing agrees with one that has listened for long."""
 
-EndReason = Literal["silence", "length", "mark", "end"]
+NET_SILENCE_MS = 3000
+"""Silence after which an utterance ends although its end is an upstream's to find."""
+
+LOOK_BACK_MS = 3000
+"""How far behind an upstream may place the end of speech."""
+
+EndReason = Literal["silence", "length", "mark", "end", "upstream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class Event(Enum):
     OVER = auto()
     MARK = auto()
     END = auto()
+    TOLD = auto()
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -90,6 +101,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.HEARING, Event.WINDOW): State.HEARING,
     (State.HEARING, Event.OVER): State.QUIET,
     (State.HEARING, Event.MARK): State.QUIET,
+    (State.HEARING, Event.TOLD): State.QUIET,
     (State.HEARING, Event.END): State.CLOSED,
 }
 
@@ -101,18 +113,29 @@ class Endpoint:
         self.state = State.QUIET
         self.utterance = utterance
         """Number of the utterance that is open, or of the next one."""
+        self.owner: EndOwner = "own"
+        """Who finds the end of speech; may change at any time."""
         self._profile = profile
         self._need = max(1, -(-profile.min_speech_ms // WINDOW_MS))
         self._settle = max(SETTLE_WINDOWS, self._need) * WINDOW_SAMPLES
         self._recent: deque[tuple[int, bool]] = deque(maxlen=self._need + GAP_WINDOWS)
         """Start of each of the last windows, and whether it was voiced."""
         self._floor = self._keep = self._from = self._last_voiced = start_sample
+        self._looked = start_sample
+        """Where the last window ended."""
         self._speech_ms = 0
         self._voiced = self._held = False
 
     @property
     def keep_sample(self) -> int:
         """Samples before it will not be needed again once the utterances already ended are settled."""
+        return self._keep
+
+    @property
+    def sound_sample(self) -> int:
+        """No utterance that begins from now on reaches back before it."""
+        if self.state is State.HEARING:
+            return max(self._keep, self._looked - LOOK_BACK_MS * SAMPLES_PER_MS)
         return self._keep
 
     def on_window(self, probability: float, end_sample: int, position: int, frame_end: int) -> list[Decision]:
@@ -125,8 +148,10 @@ class Endpoint:
         if start_sample < self._floor:
             return []
         self._voiced = self._is_voiced(probability)
+        self._looked = end_sample
+        self._recent.append((start_sample, self._voiced))
         if self.state is State.QUIET:
-            return self._listen(start_sample, end_sample, position)
+            return self._listen(end_sample, position)
         return self._hear(end_sample, position, frame_end)
 
     def on_mark(self, position: int, frame_end: int) -> list[Decision]:
@@ -137,13 +162,22 @@ class Endpoint:
         """No more audio will come."""
         return self._finish(Event.END, "end", position, frame_end)
 
+    def on_told(self, at_sample: int | None, position: int, frame_end: int) -> list[Decision]:
+        """The upstream has found the end of speech, at a sample or, if it does not say where, at the last frame."""
+        recent = tuple(self._recent)
+        decisions = self._finish(Event.TOLD, "upstream", position, frame_end)
+        if at_sample is not None:
+            self._restart(min(max(at_sample, self._looked - LOOK_BACK_MS * SAMPLES_PER_MS), frame_end))
+            self._recent.extend(one for one in recent if one[0] >= self._floor)
+            self._voiced = bool(self._recent) and self._recent[-1][1]
+        return decisions
+
     def _is_voiced(self, probability: float) -> bool:
         if probability >= self._profile.threshold:
             return True
         return self._voiced and probability > self._profile.threshold_low
 
-    def _listen(self, start_sample: int, end_sample: int, position: int) -> list[Decision]:
-        self._recent.append((start_sample, self._voiced))
+    def _listen(self, end_sample: int, position: int) -> list[Decision]:
         if sum(voiced for _, voiced in self._recent) >= self._need:
             return self._begin(end_sample, position)
         first_needed = min(self._recent[0][0], self._onset(end_sample) - self._pre_roll)
@@ -162,7 +196,7 @@ class Endpoint:
             self._speech_ms += WINDOW_MS
             self._last_voiced = end_sample
         held = self._hold(position)
-        if end_sample - self._last_voiced >= self._profile.end_silence_ms * SAMPLES_PER_MS:
+        if end_sample - self._last_voiced >= self._end_silence_ms * SAMPLES_PER_MS:
             return held + self._finish(Event.OVER, "silence", position, frame_end)
         if frame_end - self._from >= self._profile.max_utterance_ms * SAMPLES_PER_MS:
             return held + self._finish(Event.OVER, "length", position, frame_end)
@@ -194,6 +228,11 @@ class Endpoint:
     def _onset(self, end_sample: int) -> int:
         """Where the first voiced window that can still count begins."""
         return next((start for start, voiced in self._recent if voiced), end_sample)
+
+    @property
+    def _end_silence_ms(self) -> int:
+        own_ms = self._profile.end_silence_ms
+        return own_ms if self.owner == "own" else max(own_ms, NET_SILENCE_MS)
 
     @property
     def _pre_roll(self) -> int:

@@ -10,8 +10,8 @@ from workers.asr.endpoint import Begun, Decision, Ended, Endpoint, Held
 from workers.asr.listening import Listening
 from workers.asr.opus import Pcm
 from workers.asr.sound import Sound
-from workers.asr.timeline import WINDOW_SAMPLES
-from workers.asr.utterance import Recognition
+from workers.asr.timeline import SAMPLES_PER_MS, WINDOW_SAMPLES
+from workers.asr.utterance import Recognition, Utterance
 from workers.asr.vad import VoiceDetector, Windower
 
 
@@ -28,6 +28,18 @@ class FreeListening(Listening):
         self._voice = detector.open()
         self._is_fresh = True
         self._window_end = 0
+        self._from_sample = 0
+        """Where the current utterance begins."""
+        self._told: int | None = None
+        """Position of the last decision that was told."""
+        self._ending: tuple[Utterance, int | None] | None = None
+        """Whose end an upstream has found, at which sample."""
+
+    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> None:
+        if utterance is self._current and not self._is_over:
+            at_sample = None if at_ms is None else self._from_sample + max(0, at_ms) * SAMPLES_PER_MS
+            self._ending = (utterance, at_sample)
+            self._end_as_told()
 
     @property
     def _is_busy(self) -> bool:
@@ -52,9 +64,12 @@ class FreeListening(Listening):
             return
         for number, probability in enumerate(probabilities):
             window_end = self._window_end + number * WINDOW_SAMPLES
+            if self._current is not None:
+                self._endpoint.owner = self._current.end_owner
             position, frame_end = self._timeline.position, self._timeline.end_sample
             self._act(self._endpoint.on_window(probability, window_end, position, frame_end))
-        self._sound.trim(self._endpoint.keep_sample)
+        self._end_as_told()
+        self._sound.trim(self._endpoint.sound_sample)
         self._credit()
         self._pump()
 
@@ -69,8 +84,10 @@ class FreeListening(Listening):
 
     def _act(self, decisions: list[Decision]) -> None:
         for decision in decisions:
+            self._told = decision.position
             match decision:
                 case Begun(position, utterance, from_sample):
+                    self._from_sample = from_sample
                     self._stream.event(SpeechStart(position, utterance))
                     self._begin(decision, self._endpoint.keep_sample, self._sound.since(from_sample))
                 case Held(position, utterance):
@@ -78,7 +95,17 @@ class FreeListening(Listening):
                 case Ended(position, utterance, speech_ms):
                     self._stream.event(SpeechEnd(position, utterance, speech_ms))
                     self._stop(decision)
-                    self._restart()
+                    if decision.reason != "upstream":
+                        self._restart()
+
+    def _end_as_told(self) -> None:
+        """Once the frames so far are decided on, and at a position of its own: whoever replays goes by positions."""
+        position = self._timeline.position
+        if self._ending is None or self._is_busy or position == self._told:
+            return
+        (utterance, at_sample), self._ending = self._ending, None
+        if utterance is self._current:
+            self._act(self._endpoint.on_told(at_sample, position, self._timeline.end_sample))
 
     def _restart(self) -> None:
         """The search starts afresh here, as it would on a stream that opens here."""

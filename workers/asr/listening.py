@@ -62,6 +62,11 @@ class Listening(ABC):
         return len(self._pending)
 
     @property
+    def kept_bytes(self) -> int:
+        """Sound of its utterances that may have to be heard again."""
+        return sum(one.kept_bytes for one in self._utterances)
+
+    @property
     def backlog_s(self) -> float:
         """The sound in them: what came first has waited so long, if it came in real time."""
         return len(self._pending) * self._timeline.frame_samples / RATE_HZ
@@ -96,6 +101,10 @@ class Listening(ABC):
         # The frame before the last one fed: the search may not have decided on the last one yet.
         position = max(self._spec.position, utterance.position - 1)
         self._stream.event(Partial(position, utterance.number, text))
+
+    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> None:
+        """A held key is ended by who holds it."""
+        return
 
     def on_text(self, utterance: Utterance) -> None:
         while self._utterances and self._utterances[0].transcript is not None:
@@ -208,6 +217,7 @@ class Listening(ABC):
                 speech_ms=utterance.speech_ms,
                 engine_ms=round(utterance.engine_ms, 1),
                 language=transcript.language,
+                speaker=utterance.speaker,
             )
         )
 

@@ -22,8 +22,17 @@ ENDED_SILENCE = UTTERANCES.labels("silence")
 ENDED_LENGTH = UTTERANCES.labels("length")
 ENDED_MARK = UTTERANCES.labels("mark")
 ENDED_END = UTTERANCES.labels("end")
-ENDED = {"silence": ENDED_SILENCE, "length": ENDED_LENGTH, "mark": ENDED_MARK, "end": ENDED_END}
+ENDED_UPSTREAM = UTTERANCES.labels("upstream")
+ENDED = {
+    "silence": ENDED_SILENCE,
+    "length": ENDED_LENGTH,
+    "mark": ENDED_MARK,
+    "end": ENDED_END,
+    "upstream": ENDED_UPSTREAM,
+}
 FAILURES = Counter("xz_asr_failures", "Utterances that failed", ["code"])
+FALLBACKS = Counter("xz_asr_fallbacks", "Utterances given to the next engine, by who had failed", ["engine"])
+KEPT_BYTES = Gauge("xz_asr_kept_bytes", "Sound of open utterances that is held in case it must be heard again")
 
 VAD_END_SECONDS = Histogram(
     "xz_vad_end_seconds",
@@ -47,3 +56,6 @@ RECOGNISER_WAIT_SECONDS = Histogram(
 PENDING_FRAMES = Gauge("xz_asr_pending_frames", "Frames of all streams that wait to be decoded")
 BACKLOG_SECONDS = Gauge("xz_asr_backlog_seconds", "Sound that waits to be decoded, of the stream with the most")
 WAITING_FOR_RECOGNISER = Gauge("xz_asr_recogniser_waiters", "Utterances that wait for a free recogniser")
+
+MODELS_LOADED = Gauge("xz_asr_models_loaded", "Recognition models that are loaded, each in a process of its own")
+MODELS_LOST = Counter("xz_asr_models_lost", "Loaded models whose process died")

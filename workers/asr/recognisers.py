@@ -3,7 +3,9 @@
 Rules: a recogniser at work has a seat. Engines that compute here share `seats`; an engine that costs this machine
 little has a number of its own. First come, first served; who waits longer than `wait_s` is refused with `asr_busy`. One
 that fails, is stuck or dies is closed and made anew before its seat is free again. Recognisers of an engine that takes
-long to load are made before the worker serves.
+long to load are made before the worker serves. Sections that are the same but for their name share one engine, its
+seats and its idle recognisers. Of the other slow engines no more than `seats` recognisers lie idle together, and the
+one that lay idle longest makes room.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from prometheus_client import Counter
 
 from shared.errors import EngineError
 from workers.asr import metrics
-from workers.asr.engines.engine import Engine, OnLoss, Recogniser
+from workers.asr.engines.engine import Engine, OnLoss, Recogniser, RemoteEngine
 
 log = structlog.get_logger(__name__)
 
@@ -54,26 +56,45 @@ class Recognisers:
         self.engines = engines
         own = own_seats or {}
         shared = asyncio.Semaphore(seats)
+        self._seat_count = seats
+        self._first = _first_names(engines)
         self._count = {name: own.get(name, seats) for name in engines}
-        self._seats = {name: asyncio.Semaphore(own[name]) if name in own else shared for name in engines}
+        self._seats = {name: asyncio.Semaphore(own[name]) if name in own else shared for name in self._first.values()}
         self._wait_s = wait_s
         self._cancel_timeout_s = cancel_timeout_s
-        self._idle: dict[str, list[Recogniser]] = {name: [] for name in engines}
+        self._idle: dict[str, list[Recogniser]] = {name: [] for name in self._first.values()}
+        self._default = ""
+        self._spares: list[tuple[str, Recogniser]] = []
+        """Idle recognisers of slow engines that are not the default, the one that lay idle longest first."""
         self._holders: dict[Recogniser, OnLoss] = {}
         """Whom to tell when one that is at work dies."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
+    @property
+    def remote(self) -> list[RemoteEngine]:
+        """The engines that ask services outside."""
+        engines = [self.engines[name] for name in self._idle]
+        return [engine for engine in engines if isinstance(engine, RemoteEngine)]
+
     async def start(self, default: str) -> None:
         """Make the default engine's recognisers (one if they are quick to make) and one of each other slow engine."""
-        heavy = [name for name, engine in self.engines.items() if engine.is_heavy and name != default]
-        wanted = [default] * (self._count[default] if self.engines[default].is_heavy else 1) + heavy
-        made = await asyncio.gather(*(self._make(name) for name in wanted))
-        for name, recogniser in zip(wanted, made, strict=True):
-            self._idle[name].append(recogniser)
+        self._default = self._first[default]
+        others = [name for name in self._idle if self.engines[name].is_heavy and name != self._default]
+        count = self._count[default] if self.engines[default].is_heavy else 1
+        wanted = [self._default] * count + others[: self._seat_count]
+        made = await asyncio.gather(*(self._make(name) for name in wanted), return_exceptions=True)
+        for name, result in zip(wanted, made, strict=True):
+            if not isinstance(result, BaseException):
+                self._lay_down(name, result)
+            elif name == self._default or not isinstance(result, EngineError):
+                raise result
+            else:
+                log.warning("recogniser_not_made", engine=name, code=result.code)
 
     async def take(self, engine: str, on_loss: OnLoss) -> Recogniser:
         """Raises EngineError: asr_busy (retryable) if all are at work, or what making one raises."""
+        engine = self._first[engine]
         began_s = time.monotonic()
         metrics.WAITING_FOR_RECOGNISER.inc()
         try:
@@ -85,7 +106,7 @@ class Recognisers:
             metrics.WAITING_FOR_RECOGNISER.dec()
         metrics.RECOGNISER_WAIT_SECONDS.observe(time.monotonic() - began_s)
         try:
-            recogniser = self._idle[engine].pop() if self._idle[engine] else await self._make(engine)
+            recogniser = self._pick_up(engine) or await self._make(engine)
         except BaseException:
             self._seats[engine].release()
             raise
@@ -95,10 +116,11 @@ class Recognisers:
 
     def give_back(self, engine: str, recogniser: Recogniser, outcome: Outcome) -> None:
         """The utterance is over for it. Returns at once; the seat is free when the recogniser is fit again."""
+        engine = self._first[engine]
         metrics.RECOGNISERS_BUSY.dec()
         self._holders.pop(recogniser, None)
         if outcome is Outcome.IDLE and recogniser.is_usable and not self._is_closed:
-            self._idle[engine].append(recogniser)
+            self._lay_down(engine, recogniser)
             self._seats[engine].release()
         elif outcome is Outcome.UNFINISHED:
             self._spawn(self._leave(engine, recogniser), f"asr-leave-{engine}")
@@ -114,6 +136,31 @@ class Recognisers:
             await asyncio.wait(self._tasks)
         idle = [one for recognisers in self._idle.values() for one in recognisers]
         await asyncio.gather(*(one.close() for one in idle))
+        await asyncio.gather(*(engine.close() for engine in self.remote))
+
+    def _pick_up(self, engine: str) -> Recogniser | None:
+        if not self._idle[engine]:
+            return None
+        recogniser = self._idle[engine][-1]
+        self._forget_idle(engine, recogniser)
+        return recogniser
+
+    def _lay_down(self, engine: str, recogniser: Recogniser) -> None:
+        self._idle[engine].append(recogniser)
+        if engine != self._default and self.engines[engine].is_heavy:
+            self._spares.append((engine, recogniser))
+            self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._spares) > self._seat_count:
+            engine, recogniser = self._spares[0]
+            self._forget_idle(engine, recogniser)
+            self._spawn(recogniser.close(), f"asr-close-{engine}")
+
+    def _forget_idle(self, engine: str, recogniser: Recogniser) -> None:
+        self._idle[engine].remove(recogniser)
+        if (engine, recogniser) in self._spares:
+            self._spares.remove((engine, recogniser))
 
     async def _make(self, engine: str) -> Recogniser:
         lost: list[Recogniser] = []
@@ -127,7 +174,7 @@ class Recognisers:
         if recogniser in self._holders:
             self._holders[recogniser](error)  # who holds it gives it back as broken
         elif recogniser in self._idle[engine] and not self._is_closed:
-            self._idle[engine].remove(recogniser)
+            self._forget_idle(engine, recogniser)
             self._spawn(self._refill(engine, recogniser), f"asr-refill-{engine}")
 
     async def _refill(self, engine: str, recogniser: Recogniser) -> None:
@@ -144,14 +191,14 @@ class Recognisers:
             await recogniser.close()
             raise
         else:
-            self._idle[engine].append(recogniser)
+            self._lay_down(engine, recogniser)
             self._seats[engine].release()
 
     async def _replace(self, engine: str, recogniser: Recogniser, reason: Counter) -> None:
         reason.inc()
         await recogniser.close()
         try:
-            self._idle[engine].append(await self._make(engine))
+            self._lay_down(engine, await self._make(engine))
         except EngineError as error:
             log.warning("recogniser_not_replaced", engine=engine, code=error.code)
         finally:
@@ -166,3 +213,9 @@ class Recognisers:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("recogniser_task_failed", task=task.get_name(), error=type(error).__name__, exc_info=error)
+
+
+def _first_names(engines: Mapping[str, Engine]) -> dict[str, str]:
+    """Each section's name → the name under which its engine is known here."""
+    names: dict[int, str] = {}
+    return {name: names.setdefault(id(engine), name) for name, engine in engines.items()}

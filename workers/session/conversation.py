@@ -45,6 +45,7 @@ from workers.session.language import Tongue, tongue_of
 from workers.session.mcp import DeviceMcp
 from workers.session.records import things_of, tool_records
 from workers.session.routing import Route
+from workers.session.speakers import Voices
 from workers.session.tools import DeviceTools, TurnTools
 from workers.session.turn import Ask, Cancel, Commit, Turns
 from workers.session.turn import Effects as TurnEffects
@@ -81,6 +82,7 @@ class Conversation:
         "_tongue",
         "_tools",
         "_turns",
+        "_voices",
         "_who",
     )
 
@@ -107,6 +109,7 @@ class Conversation:
             known = predecessor.dialogue
         self._dialogue = Dialogue(parts.settings.history_messages, who.session, known)
         self._tongue: Tongue = tongue_of(parts.settings.prompt)
+        self._voices = Voices()
         self._answers: tuple[asyncio.Task[None], ...] = ()
         self._acknowledged: dict[tuple[int, int], asyncio.Future[None]] | None = None
         self._early: list[dict[str, Any] | None] | None = []
@@ -300,7 +303,8 @@ class Conversation:
         event = Adopt.from_map(body)
         over = event.over
         heard = heard_text(event.segments, over.played_segments, over.played_part)
-        self._commit(self._dialogue.adopt(over.gen, event.input.text, heard, is_prompt=self._is_prompt(event.input)))
+        asked = self._voices.told(event.input.text, event.input.speaker)
+        self._commit(self._dialogue.adopt(over.gen, asked, heard, is_prompt=self._is_prompt(event.input)))
 
     def _on_from_device(self, body: dict[str, Any]) -> None:
         message = FromDevice.from_map(body).message
@@ -341,13 +345,15 @@ class Conversation:
             return
         if turn.messages:
             self._holding.commit(turn)
+            self._holding.tell(DeviceFacts(speaker=self._voices.last))
         else:
             self._stream.event(Committed(turn.gen))  # nothing of it is worth keeping
 
     def _answer(self, event: Input) -> None:
         if event.source in ("asr", "text"):
             self._tongue = tongue_of(event.text, event.language, self._tongue)
-        self._dialogue.begin(event.gen, event.text, is_prompt=self._is_prompt(event))
+        asked = self._voices.told(event.text, event.speaker)
+        self._dialogue.begin(event.gen, asked, is_prompt=self._is_prompt(event))
         answer = Answer(
             event=event,
             who=self._who,

@@ -51,6 +51,7 @@ class SessionService:
         session = settings.session
         self._settings = session
         self._store_settings = settings.store
+        self._speakers = settings.voiceprint.known
         self._clock = clock
         self._model: ChatModel | None = build_model(session.llm) if session.llm is not None else None
         self._recent = RecentDialogues(window_s=session.resume_window_s, most=session.capacity * RECENT_PER_SEAT)
@@ -137,10 +138,11 @@ class SessionService:
             conversation.reconfigure(self._parts)
 
     def _brain(self, session: SessionSettings, offline: OfflineBrain) -> Brain:
-        if self._model is None:
+        if self._model is None or session.llm is None:
             return offline
         return ModelBrain(
             self._model,
+            section=f"LLM.{session.llm.name}",
             prompt=self._prompt,
             first_timeout_s=session.llm_first_token_timeout_s,
             offers_tools=session.intent != "nointent",
@@ -148,7 +150,7 @@ class SessionService:
 
     def _prompt(self) -> str:
         now = datetime.fromtimestamp(self._clock(), UTC) + timedelta(hours=self._settings.timezone_offset_h)
-        return system_prompt(self._settings.prompt, now)
+        return system_prompt(self._settings.prompt, now, self._speakers)
 
     def _on_gone(self, conversation: Conversation) -> None:
         self._ending.discard(conversation)

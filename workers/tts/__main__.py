@@ -6,6 +6,8 @@ import argparse
 import sys
 
 from shared.config.load import load
+from shared.config.provider_limits import for_one_of
+from shared.desired import number_of
 from shared.log.setup import configure
 from shared.process.watchdog import Watchdog
 from shared.worker.process import run
@@ -19,7 +21,8 @@ def main() -> int:
     settings = load()
     configure("tts", slot, settings.log)
     watchdog = Watchdog()
-    service = TtsService(settings.tts, watchdog=watchdog)
+    processes = number_of("tts", settings.cluster.run_dir) or settings.cluster.counts.tts
+    service = TtsService(for_one_of(settings.tts, processes), watchdog=watchdog)
     return run(service, settings=settings, slot=slot, program="tts", watchdog=watchdog)
 
 

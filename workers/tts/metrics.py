@@ -26,6 +26,18 @@ THREADS_STUCK = Counter(
     "xz_tts_threads_stuck_total", "Compute calls that took longer than normal and were given a spare"
 )
 CREDIT_WAITS = Counter("xz_tts_credit_waits_total", "Times a segment had frames ready and no credit left")
+FALLBACKS = Counter(
+    "xz_tts_fallbacks_total", "Segments that were given to the next engine, by the one that had failed", ["engine"]
+)
+REMOTE_SEGMENTS = Gauge("xz_tts_remote_segments", "Segments that are being read from services outside")
+CLOSES_LATE = Counter(
+    "xz_tts_remote_closes_late_total", "Remote engines that did not let go of a cancelled segment within the bound"
+)
+STRAYS = Counter(
+    "xz_tts_stray_messages_total",
+    "Messages of another session that a service outside sent, and were dropped",
+    ["engine"],
+)
 
 DONE = SEGMENTS.labels("done")
 ABORTED = SEGMENTS.labels("aborted")

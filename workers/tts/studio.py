@@ -2,6 +2,7 @@
 
 A segment asked for twice at once is made once. A segment is queued while a stream could be sent frames that are not
 made yet, and not otherwise: no credit, no computing. One that nobody waits for any more is dropped at its next batch.
+A service outside is asked as soon as somebody wants its segment, and takes a thread only to encode what has come.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Protocol
 import structlog
 
 from shared.errors import EngineError
+from shared.upstream.faults import Code
 from workers.tts import metrics
 from workers.tts.cache import SegmentCache, SegmentKey
 from workers.tts.compute import ComputePool
 from workers.tts.delivery import FRAME_S, Delivery
-from workers.tts.engine import TtsEngine
+from workers.tts.engine import AnyEngine
 from workers.tts.jobs import DueQueue
+from workers.tts.remote import RemoteTasks
 from workers.tts.synthesis import Synthesis
 
 log = structlog.get_logger(__name__)
@@ -28,6 +31,10 @@ class Listener(Protocol):
     """A stream that waits for a segment. `on_*` are called on the loop."""
 
     delivery: Delivery
+
+    @property
+    def has_another(self) -> bool:
+        """It was sent nothing, and there is another engine that can speak all of it."""
 
     def on_frames(self, frames: Sequence[bytes]) -> None:
         """There are more frames; `frames` is the whole segment so far."""
@@ -50,10 +57,11 @@ class Studio:
         self._in_making: dict[SegmentKey, Synthesis] = {}
         self._listeners: dict[Synthesis, list[Listener]] = {}
         self._made_by: dict[Listener, Synthesis] = {}
+        self._remotes = RemoteTasks()
         pool.on_idle = self._dispatch
 
-    def join(self, listener: Listener, key: SegmentKey, engine: TtsEngine) -> None:
-        """Give the listener this segment's frames, from wherever they come soonest."""
+    def join(self, listener: Listener, key: SegmentKey, engine: AnyEngine, owner: str) -> None:
+        """Give the listener this segment's frames, from wherever they come soonest. `owner`: its session."""
         frames = self._cache.get(key)
         if frames is not None:
             metrics.CACHE_HIT.inc()
@@ -64,6 +72,7 @@ class Studio:
         if synthesis is None:
             synthesis = self._in_making[key] = Synthesis(key, engine, self._complexity, self._on_frames)
             self._listeners[synthesis] = []
+            synthesis.begin(owner, self._remotes, self._on_due)
         self._listeners[synthesis].append(listener)
         self._made_by[listener] = synthesis
         listener.on_frames(synthesis.frames)
@@ -76,8 +85,8 @@ class Studio:
             listener.on_frames(synthesis.frames)
             self._schedule(synthesis)
 
-    def leave(self, listener: Listener) -> None:
-        """The listener's stream has ended."""
+    def leave(self, listener: Listener, *, given_up: bool = False) -> None:
+        """The listener wants no more of this segment. `given_up`: because nothing came for too long."""
         synthesis = self._made_by.pop(listener, None)
         if synthesis is None:
             return
@@ -87,7 +96,25 @@ class Studio:
             return
         metrics.WASTED_FRAMES.inc(max(0, len(synthesis.frames) - listener.delivery.position))
         self._forget(synthesis)
-        synthesis.cancel()
+        synthesis.cancel(given_up=given_up)
+
+    async def close(self) -> None:
+        """No service outside is read any more. The pool has been closed."""
+        await self._remotes.close()
+
+    def _on_due(self, synthesis: Synthesis) -> None:
+        """A service outside has given something, or ended."""
+        fault = synthesis.early_fault
+        if synthesis.cancelled or synthesis.running:
+            return
+        if fault is not None and (not synthesis.has_sound or self._is_wholly_spared(synthesis)):
+            self._fail(synthesis, fault)
+        else:
+            self._schedule(synthesis)
+
+    def _is_wholly_spared(self, synthesis: Synthesis) -> bool:
+        """The beginning of a segment is worth less than all of it from another engine, if everybody has one."""
+        return all(listener.has_another for listener in self._listeners[synthesis])
 
     def _schedule(self, synthesis: Synthesis) -> None:
         """Queue it if a listener wants more than is made, with the due time of the most urgent."""
@@ -113,7 +140,12 @@ class Studio:
 
     def _start_step(self, synthesis: Synthesis) -> None:
         synthesis.running = True
-        self._pool.run(synthesis.key.engine, synthesis.step, lambda error: self._on_step(synthesis, error))
+        self._pool.run(
+            synthesis.key.engine,
+            synthesis.step,
+            lambda error: self._on_step(synthesis, error),
+            slow_after_s=getattr(synthesis.engine, "slow_after_s", None),
+        )
 
     def _on_frames(self, synthesis: Synthesis, packets: list[bytes]) -> None:
         metrics.FRAMES.inc(len(packets))
@@ -125,7 +157,7 @@ class Studio:
             listener.on_frames(synthesis.frames)
 
     def _on_step(self, synthesis: Synthesis, error: BaseException | None) -> None:
-        synthesis.running = False
+        synthesis.on_stepped()
         if synthesis.cancelled:
             synthesis.release()
         elif error is not None:
@@ -133,13 +165,13 @@ class Studio:
         elif synthesis.exhausted:
             self._finish(synthesis)
         elif synthesis.wait_ms:
-            synthesis.is_waiting = True
+            synthesis.is_paused = True
             asyncio.get_running_loop().call_later(synthesis.wait_ms / 1000, self._on_waited, synthesis)
         else:
             self._schedule(synthesis)
 
     def _on_waited(self, synthesis: Synthesis) -> None:
-        synthesis.is_waiting = False
+        synthesis.is_paused = False
         if not synthesis.cancelled:
             self._schedule(synthesis)
 
@@ -154,7 +186,8 @@ class Studio:
 
     def _fail(self, synthesis: Synthesis, error: BaseException) -> None:
         reason = _engine_error(error)
-        log.warning("tts_engine_failed", engine=synthesis.key.engine, code=reason.code, error=type(error).__name__)
+        if reason.code != Code.OPEN:  # one that is known to fail is not asked, a hundred times a minute
+            log.warning("tts_engine_failed", engine=synthesis.key.engine, code=reason.code, error=type(error).__name__)
         listeners = self._forget(synthesis)
         synthesis.cancel()
         for listener in listeners:

@@ -242,3 +242,88 @@ def test_a_held_key_is_one_utterance_until_released() -> None:
     assert 1000 <= ended.speech_ms < 1060
     with pytest.raises(TransitionError):
         key.on_frame(40, 40 * 960)
+
+
+# An upstream that owns the end of speech
+
+
+def told_ear(*pieces: tuple[float, int]) -> Ear:
+    ear = Ear(ms(*pieces))
+    ear.endpoint.owner = "upstream"
+    return ear
+
+
+def test_silence_ends_nothing_that_is_an_upstreams_to_end() -> None:
+    """But for the net: an upstream that never says it holds an utterance up for three seconds of silence."""
+    ear = told_ear((0.0, 960), (0.9, 640), (0.0, 2000))
+    ear.run(frames_of(ear.probabilities))
+    assert ear.of(Ended) == []
+    ear.run(2000 // 60)
+    assert [one.reason for one in ear.of(Ended) if isinstance(one, Ended)] == ["silence"]
+
+
+def test_the_longest_utterance_stays_the_longest() -> None:
+    """Whoever owns the end."""
+    ear = Ear(ms((0.0, 960), (0.9, 3000)), VadProfile(max_utterance_ms=1200))
+    ear.endpoint.owner = "upstream"
+    ear.run(frames_of(ear.probabilities))
+    assert [one.reason for one in ear.of(Ended) if isinstance(one, Ended)] == ["length", "length"]
+
+
+def test_what_an_upstream_says_ends_the_utterance_at_the_last_frame() -> None:
+    """Position and number are those of our own end."""
+    ear = told_ear((0.0, 960), (0.9, 640), (0.0, 300))
+    ear.run(frames_of(ear.probabilities))
+    position = ear.timeline.position
+    decisions = ear.endpoint.on_told(None, position, ear.timeline.end_sample)
+    assert decisions == [Ended(position, 0, 640, "upstream")]
+    assert (ear.endpoint.utterance, ear.endpoint.keep_sample) == (1, ear.timeline.end_sample)
+
+
+def test_an_owner_that_leaves_hands_the_end_back() -> None:
+    """A local engine takes over: the silence that has passed already counts."""
+    ear = told_ear((0.0, 960), (0.9, 640), (0.0, 1500))
+    ear.run(frames_of(ear.probabilities))
+    assert ear.of(Ended) == []
+    ear.endpoint.owner = "own"
+    ear.frame()
+    assert [one.reason for one in ear.of(Ended) if isinstance(one, Ended)] == ["silence"]
+
+
+@pytest.mark.parametrize("late_ms", [0, 60, 120])
+def test_sound_behind_the_place_that_an_upstream_names_is_the_next_ones(late_ms: int) -> None:
+    """Somebody who speaks on before the upstream's word is here loses nothing of it."""
+    ear = told_ear((0.0, 960), (0.9, 640), (0.0, 480), (0.9, 960))
+    cut_ms = 960 + 640 + 300
+    while ear.timeline.end_sample < (960 + 640 + 480 + late_ms) * 16:
+        ear.frame()
+    at = (ear.timeline.position, ear.timeline.end_sample)
+    assert [type(one) for one in ear.endpoint.on_told(cut_ms * 16, *at)] == [Ended]
+    ear.run(6)
+    second = ear.of(Begun)[-1]
+    assert isinstance(second, Begun)
+    assert second.utterance == 1
+    assert second.position > at[0]
+    onset_sample = (960 + 640 + 480) // WINDOW_MS * WINDOW_SAMPLES
+    assert max(cut_ms * 16, onset_sample - 300 * 16) <= second.from_sample <= onset_sample
+    assert second.from_sample >= ear.endpoint.sound_sample - 300 * 16
+
+
+def test_an_upstream_cannot_reach_back_further_than_sound_is_kept() -> None:
+    """A place of long ago, or of the future, is put where it can be."""
+    ear = told_ear((0.0, 960), (0.9, 9000))
+    ear.run(frames_of(ear.probabilities))
+    kept, frame_end = ear.endpoint.sound_sample, ear.timeline.end_sample
+    for place, expected in ((0, kept), (frame_end + 99_999, frame_end)):
+        other = told_ear((0.0, 960), (0.9, 9000))
+        other.run(frames_of(other.probabilities))
+        other.endpoint.on_told(place, other.timeline.position, frame_end)
+        assert other.endpoint.keep_sample == expected
+
+
+def test_an_upstream_cannot_end_what_has_not_begun() -> None:
+    """The caller knows whose utterance it was."""
+    ear = told_ear((0.0, 960)).run(10)
+    with pytest.raises(TransitionError):
+        ear.endpoint.on_told(None, ear.timeline.position, ear.timeline.end_sample)
+    assert ear.endpoint.state is State.QUIET

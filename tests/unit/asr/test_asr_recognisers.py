@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import ConfigError, EngineError
 from shared.settings import AsrSettings, EngineChoice
-from workers.asr.engines.engine import Brief, OnLoss, OnPartial, Recogniser, Transcript
+from workers.asr.engines.engine import Brief, EndOwner, OnLoss, OnPartial, Recogniser, Transcript
 from workers.asr.engines.registry import LIGHT_SEATS, make_engine, make_engines, own_seats
 from workers.asr.recognisers import Outcome, Recognisers
 
@@ -222,3 +222,107 @@ async def test_many_takers_that_give_up_leak_no_seat() -> None:
     for one in held:
         recognisers.give_back("hand", one, Outcome.IDLE)
     assert len({id(await recognisers.take("hand", pytest.fail)) for _ in range(2)}) == 2
+
+
+# Many sections
+
+
+def sections(count: int, **options: object) -> AsrSettings:
+    """`count` devices, each with a section of its own that says the same."""
+    own = {
+        f"Own{number}": EngineChoice(name=f"Own{number}", type="scripted", options=options) for number in range(count)
+    }
+    return AsrSettings(engine=EngineChoice(name="Script", type="scripted"), engines=own, recognisers=2)
+
+
+async def test_fifty_devices_with_a_section_each_share_an_engine() -> None:
+    """What is held does not grow with the number of sections that say the same."""
+    settings = sections(50, partials=True, text="one two")
+    engines = make_engines(settings)
+    assert len(engines) == 51
+    assert len({id(engine) for engine in engines.values()}) == 2
+    recognisers = Recognisers(engines, settings.recognisers, own_seats=own_seats(settings, engines))
+    await recognisers.start("Script")
+    seen = set()
+    for name in engines:
+        recogniser = await recognisers.take(name, pytest.fail)
+        seen.add(id(recogniser))
+        recognisers.give_back(name, recogniser, Outcome.IDLE)
+    assert len(seen) == 2
+    assert sum(map(len, recognisers._idle.values())) == 2
+    await recognisers.close()
+
+
+def test_sections_that_differ_in_one_option_do_not_share() -> None:
+    """Neither do those of another type."""
+    choices = [
+        EngineChoice(name="A", type="scripted", options={"text": "a"}),
+        EngineChoice(name="B", type="scripted", options={"text": "b"}),
+        EngineChoice(name="C", type="pocketsphinx", options={}),
+        EngineChoice(name="D", type="scripted", options={"text": "a"}),
+        EngineChoice(name="E", type="scripted", options={"text": "a", "recognisers": 3}),
+    ]
+    engines = make_engines(AsrSettings(engine=choices[0], engines={one.name: one for one in choices}))
+    assert engines["A"] is engines["D"]
+    assert len({id(engine) for engine in engines.values()}) == 4
+
+
+async def test_slow_engines_of_fifty_devices_hold_few_recognisers() -> None:
+    """All different: as many lie idle as there are seats, and the one that lay idle longest made room."""
+    hands = {"default": Hands(), **{f"own-{number}": Hands() for number in range(50)}}
+    recognisers = Recognisers(hands, seats=2)
+    await recognisers.start("default")
+    for name in hands:
+        recogniser = await recognisers.take(name, pytest.fail)
+        recognisers.give_back(name, recogniser, Outcome.IDLE)
+        await settled(recognisers)
+        alive = [hand for one in hands.values() for hand in one.made if not hand.is_closed]
+        assert len(alive) <= 2 + 2
+    assert {name for name, one in hands.items() if any(not hand.is_closed for hand in one.made)} == {
+        "default",
+        "own-48",
+        "own-49",
+    }
+    await recognisers.close()
+    assert all(hand.is_closed for one in hands.values() for hand in one.made)
+
+
+async def test_a_spare_that_dies_is_made_anew_and_no_seat_is_lost() -> None:
+    """An idle recogniser of a slow engine that is not the default."""
+    first, second = Hands(), Hands()
+    recognisers = Recognisers({"first": first, "second": second}, seats=2)
+    await recognisers.start("first")
+    second.made[0].on_loss(EngineError("killed", code="engine_died", retryable=True))
+    await settled(recognisers)
+    assert (len(second.made), second.made[0].is_closed) == (2, True)
+    taken = [await recognisers.take("second", pytest.fail) for _ in range(2)]
+    assert taken[0] is second.made[1]
+    for one in taken:
+        recognisers.give_back("second", one, Outcome.IDLE)
+    await recognisers.close()
+
+
+async def test_an_engine_that_asks_outside_is_closed_with_the_rest() -> None:
+    """Once, behind its recognisers, however many sections share it."""
+    cloud = Outside()
+    recognisers = Recognisers({"a": cloud, "b": cloud}, seats=1)
+    await recognisers.start("a")
+    assert recognisers.remote == [cloud]
+    await recognisers.close()
+    assert (cloud.closes, [hand.is_closed for hand in cloud.made]) == (1, [True])
+
+
+class Outside(Hands):
+    """A service's engine."""
+
+    is_heavy = False
+    endpoint: EndOwner = "own"
+    resolves_names = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closes = 0
+
+    async def close(self) -> None:
+        assert all(hand.is_closed for hand in self.made)
+        self.closes += 1

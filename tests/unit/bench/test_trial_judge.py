@@ -161,3 +161,19 @@ def test_without_marks_the_frame_and_the_end_still_count() -> None:
         judge.on(event, 0.0)
     assert judge.outcomes == {"answered": 1, "apologised": 1, "lost": 1}
     assert [complaint.code for complaint in judge.complaints] == ["lost_utterance", "stale_frame"]
+
+
+def test_where_a_voice_always_stands_by_an_apology_is_heard() -> None:
+    """Shown and not spoken is not enough; the sound of a prompt is."""
+    shown = [Spoke(1, 5), Heard(1, OWN.word), ReplyStarted(1), Sentence(1, "Sorry."), ReplyStopped(1), TurnOver(1, 5)]
+    judge = Judge(ms_per_char=60, last_word="over", always_sounds=True)
+    for event in (*shown, *SORRY, *turn()):
+        judge.on(event, 0.0)
+    assert [complaint.code for complaint in judge.complaints] == ["silent_turn"]
+
+
+def test_how_long_people_waited_is_noted() -> None:
+    """From their first word to the first sound, and to the end; quiet is no sound."""
+    judge = judged([*SORRY[:3], Frame(1, Tone.QUIET), *SORRY[3:]])
+    assert judge.sound_s == [4.0]
+    assert judge.turn_s == [6.0]

@@ -31,10 +31,10 @@ from ops.doctor.probes.reach import fault_of, reach
 from ops.doctor.running import ClusterFact, ProcessFact, judge_cluster
 from ops.doctor.store import StoreFact, judge_store
 from ops.doctor.upstream import Reach, Upstream, judge_upstreams, upstreams_of
-from shared.config.engine_choice import ConfigWarning
+from shared.config.findings import ConfigWarning
 from shared.config.preflight import Problem
 from shared.errors import ConfigError, InvalidConfigError
-from shared.settings import EngineChoice, SessionSettings, Settings, WebSettings
+from shared.settings import AsrSettings, EngineChoice, SessionSettings, Settings, TtsSettings, WebSettings
 
 pytestmark = pytest.mark.unit
 
@@ -229,6 +229,22 @@ def test_upstreams_are_named_without_their_secrets() -> None:
     assert [str(each) for each in found] == ["https://api.example.com:443", "mqtt://10.0.0.9:1883"]
     assert found[0].key == "LLM.Mine.base_url"
     assert SECRET not in repr(found) + repr(list(judge_upstreams([Reach(each, "refused") for each in found])))
+
+
+def test_services_behind_a_bare_host_and_fallbacks_are_upstreams() -> None:
+    """What an engine really asks, its own defaults included; and those that would take over."""
+    asr = EngineChoice(name="Cloud", type="aliyun_stream", options={"appkey": SECRET, "token": SECRET})
+    local = EngineChoice(name="Local", type="sine")
+    other = EngineChoice(
+        name="Other", type="huoshan_double_stream", options={"appid": "a", "access_token": SECRET, "speaker": "s"}
+    )
+    tts = TtsSettings(engine=local, fallbacks=("Other",), engines={"Other": other})
+    found = upstreams_of(Settings(asr=AsrSettings(engine=asr), tts=tts))
+    assert [(each.key, each.host) for each in found] == [
+        ("ASR.Cloud", "nls-gateway-cn-shanghai.aliyuncs.com"),
+        ("TTS.Other", "openspeech.bytedance.com"),
+    ]
+    assert SECRET not in repr(found)
 
 
 @pytest.mark.parametrize("text", ["not an address", "http://", "http://[::1", "file:///etc/passwd", "http://h:99999"])

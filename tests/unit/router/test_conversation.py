@@ -26,6 +26,7 @@ from shared.link.messages import (
     Segment,
     SpeechEnd,
     SpeechStart,
+    Substituted,
     ToDevice,
     TurnOver,
 )
@@ -331,6 +332,42 @@ def test_a_deterministic_segment_goes_on_where_it_broke_off() -> None:
     assert isinstance(again, OpenTts) and again.skip_frames == 20
 
 
+def test_a_stand_in_has_the_time_of_a_first_frame_again() -> None:
+    """The worker tells that another engine is asked: it is not late before its own time is over."""
+    world = listening().hears("hi").replies("Hello there.").advance(2.5)
+    world.event(Role.TTS, Substituted("Other")).advance(2.5)
+    assert world.counts.get("turn_timeouts", 0) == 0
+    world.speaks(5).advance(2.0)
+    assert world.turns[0]["outcome"] == "complete" and world.counts.get("stream_retries", 0) == 0
+
+
+def test_a_segment_of_a_stand_in_is_not_skipped_in() -> None:
+    """The next worker would go on in another voice, elsewhere in the text: what is here is spoken, and no more."""
+    world = listening().hears("hi").replies("Hello there.").event(Role.TTS, Substituted("Other"))
+    world.speaks(20, finish=False).advance(0.3)
+    world.lose(world.key(Role.TTS))
+    assert not any(key.role == Role.TTS for key in world.open)
+    world.advance(3.0)
+    assert len(world.audio) == 20 and world.turns[0]["clipped"] == 1
+
+
+def test_a_stand_in_is_forgotten_when_the_segment_is_issued_anew() -> None:
+    """Nobody had heard it, and the next worker speaks with the engine that was asked for."""
+    world = listening().hears("hi").replies("Hello there.").event(Role.TTS, Substituted("Other"))
+    world.lose(world.key(Role.TTS))
+    world.speaks(20, finish=False).advance(0.3)
+    world.lose(world.key(Role.TTS))
+    again = world.open[world.key(Role.TTS)].body
+    assert isinstance(again, OpenTts) and again.skip_frames == 20
+
+
+def test_a_stand_in_told_of_behind_the_first_frame_is_stale() -> None:
+    """Then it would be two voices in one segment."""
+    world = listening().hears("hi").replies("Hello there.").speaks(2, finish=False)
+    world.event(Role.TTS, Substituted("Other"))
+    assert world.counts["stale"] == 1
+
+
 def test_a_tts_pool_that_fails_twice_is_apologised_for() -> None:
     """Two errors of a segment nobody heard: say so, and end."""
     world = listening().hears("hi").replies("Hello.")
@@ -426,6 +463,20 @@ def test_a_replays_echo_does_not_answer_twice() -> None:
         world.frames(1)
     world.event(Role.ASR, Final(9, 0, "hello", 500, 1.0))
     assert world.gens_begun == [1]
+
+
+@pytest.mark.parametrize("speaker", ["张三", None])
+def test_who_spoke_is_told_with_the_words(speaker: str | None) -> None:
+    """As the recogniser knows it, also when the words are asked again because the session's worker died."""
+    world = listening().speech_start()
+    position = world.conversation.ear.log.sent
+    final = Final(position, 0, "hello", 500, 1.0, speaker=speaker)
+    world.event(Role.ASR, SpeechEnd(position, 0, 500)).event(Role.ASR, final)
+    (asked,) = [one for one in world.told if isinstance(one, Input)]
+    assert (asked.text, asked.speaker) == ("hello", speaker)
+    world.lose(world.key(Role.SESSION))
+    opened = world.open[world.key(Role.SESSION)].body
+    assert isinstance(opened, OpenSession) and opened.resume == asked
 
 
 def test_three_deaths_fail_the_utterance_with_an_apology() -> None:
@@ -860,6 +911,11 @@ class Walk(RuleBasedStateMachine):
     @rule(frames=st.integers(0, 60), finish=st.booleans())
     def speak(self, frames: int, finish: bool) -> None:
         self.world.speaks(frames, finish=finish)
+
+    @precondition(lambda self: any(key.role == Role.TTS for key in self.world.open))
+    @rule()
+    def substitute(self) -> None:
+        self.world.event(Role.TTS, Substituted("Other"))
 
     @precondition(lambda self: self.world.open)
     @rule(

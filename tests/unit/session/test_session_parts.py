@@ -1,4 +1,4 @@
-"""The small parts of the session: routes, things, store, prompt, reasoning, tool calls, breaker, endpoints."""
+"""The small parts of the session: routes, things, store, prompt, reasoning, tool calls, endpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from shared.settings import EngineChoice, SessionSettings
 from workers.session.dialogue import Dialogue, Message, PastTurn, ToolCall
 from workers.session.iot import DeviceThings
 from workers.session.language import speech_language, tongue_of
-from workers.session.llm.breaker import FAILURES, OPEN_S, Breaker
 from workers.session.llm.endpoints import endpoint_of
 from workers.session.llm.reasoning import ReasoningFilter
 from workers.session.llm.tool_calls import ToolCallMerger
@@ -160,18 +159,6 @@ def test_tool_calls_of_careless_servers() -> None:
     nameless = ToolCallMerger()
     nameless.feed(None, None, "c", "{}")
     assert nameless.calls()[0].id == "call_0"
-
-
-def test_breaker_rests_then_tries_one() -> None:
-    """After failures in a row nothing is asked for a while, then one request tries."""
-    breaker = Breaker()
-    for _ in range(FAILURES):
-        assert breaker.allows(0.0)
-        breaker.on_failure(0.0)
-    assert not breaker.allows(OPEN_S - 0.1)
-    assert [breaker.allows(OPEN_S), breaker.allows(OPEN_S)] == [True, False]
-    breaker.on_success()
-    assert breaker.allows(OPEN_S)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(workers.session.__path__[0])
 PURE = [
     *("turn", "segmentation", "speech_text", "emotion", "dialogue", "mcp", "iot", "routing", "language", "prompt"),
-    *("recent", "records", "llm/reasoning", "llm/tool_calls", "llm/chunks", "llm/breaker", "llm/endpoints"),
+    *("recent", "records", "llm/reasoning", "llm/tool_calls", "llm/chunks", "llm/endpoints"),
     *("brain/grammar", "brain/spoken"),
 ]
 FORBIDDEN = {"asyncio", "zmq", "websockets", "time", "random", "aiohttp", "openai", "threading"}

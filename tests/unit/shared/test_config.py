@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from shared.config.auth_key import read_or_create
-from shared.config.engine_choice import ConfigWarning
 from shared.config.field_words import expected, field_of
+from shared.config.findings import ConfigWarning
 from shared.config.keys import NOTES, SETTINGS, VARIABLES
 from shared.config.load import PACKAGE_FILE, load, load_with_warnings
 from shared.config.run_dir import default_run_dir, prepare_run_dir
@@ -66,7 +66,8 @@ def test_every_setting_is_reached_by_some_key() -> None:
     """A setting that no key feeds could only be changed in the code."""
     fed = {target for targets in SETTINGS.values() for target in targets}
     elsewhere = {
-        "cluster.data_dir", "cluster.counts", "router.vad", "asr.engine", "asr.engines", "tts.engine", "tts.engines",
+        "cluster.data_dir", "cluster.counts", "router.vad", "asr.engine", "asr.engines", "asr.fallbacks",
+        "tts.engine", "tts.engines", "tts.fallbacks",
         "session.llm", "session.engines", "session.intent",
     }  # fmt: skip
     names = {
@@ -132,6 +133,11 @@ def test_a_wrong_variable_is_named(tmp_path: Path, variable: str) -> None:
         ("close_connection_no_voice_time: soon", "close_connection_no_voice_time", "a number of seconds above 0"),
         ("close_connection_no_voice_time: .nan", "close_connection_no_voice_time", "a number of seconds above 0"),
         ("exit_commands: 退出", "exit_commands", "a list of texts"),
+        ("voiceprint: {url: 'ws://h/?key=k'}", "voiceprint.url", "a URL that begins with http:// or https://"),
+        ("voiceprint: {speakers: [a]}", "voiceprint.speakers", "a list, each entry an id, a name and a description"),
+        ("voiceprint: {speakers: 'a,b,c'}", "voiceprint.speakers", "a list, such as [a, b]"),
+        ("voiceprint: {similarity_threshold: 2}", "voiceprint.similarity_threshold", "a number from 0 to 1"),
+        ("voiceprint: {max_wait_s: 9}", "voiceprint.max_wait_s", "a number of seconds from 0 to 5"),
         ("exit_commands: [1]", "exit_commands", "a list of texts"),
         ("prompt: {a: b}", "prompt", "text"),
         ("log: {log_level: loud}", "log.log_level", "one of: DEBUG, INFO, WARNING, ERROR"),
@@ -141,7 +147,10 @@ def test_a_wrong_variable_is_named(tmp_path: Path, variable: str) -> None:
         ("LLM: hello", "LLM", "a section of `key: value` lines"),
         ("LLM: {ChatGLMLLM: {temperature: hot}}", "LLM.ChatGLMLLM.temperature", "a number"),
         ("LLM: {ChatGLMLLM: 5}", "LLM.ChatGLMLLM", "a section of `key: value` lines"),
-        ("selected_module: {ASR: [a]}", "selected_module.ASR", "the name of a section of ASR"),
+        ("selected_module: {ASR: 3}", "selected_module.ASR", "the name of a section of ASR, or a list of such names"),
+        ("selected_module: {TTS: [a, 3]}", "selected_module.TTS", "the name of a section of TTS, or a list of such"),
+        ("selected_module: {TTS: []}", "selected_module.TTS", "the name of a section of TTS, or a list of such names"),
+        ("selected_module: {LLM: [a]}", "selected_module.LLM", "the name of a section of LLM"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_and_expectation(
@@ -166,6 +175,7 @@ def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
     [
         f"server: {{auth_key: [{SECRET}]}}",
         f"server: {{admin_token: {{a: {SECRET}}}}}",
+        f"voiceprint: {{url: 'ftp://h/?key={SECRET}'}}",
         f"server: {{mqtt_signature_key: [{SECRET}]}}",
         f"LLM: {{ChatGLMLLM: {{api_key: [{SECRET}]}}}}",
         f"selected_module: {{LLM: [ 'api_key={SECRET}' ]}}",
@@ -199,6 +209,9 @@ def test_a_quoted_number_is_a_number(tmp_path: Path) -> None:
     ("text", "key", "hint"),
     [
         ("surprise: 1", "surprise", "unknown section"),
+        ("voiceprint: {url: 'http://h/?key=k'}", "voiceprint.url", "voiceprint.speakers is empty"),
+        ("voiceprint: {url: 'http://h/', speakers: ['a,b,c']}", "voiceprint.url", "it has no ?key="),
+        ("voiceprint: {treshold: 1}", "voiceprint.treshold", "unknown key"),
         ("selectd_module: {}", "selectd_module", "did you mean selected_module?"),
         ("server: {prot: 1}", "server.prot", "did you mean server.port?"),
         ("cluster: {mouth: {lead: 1}}", "cluster.mouth.lead", "unknown key"),

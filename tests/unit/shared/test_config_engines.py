@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.config.engine_choice import ConfigWarning, is_local_url, is_placeholder
+from shared.config.findings import ConfigWarning
+from shared.config.llm_section import is_local_url
 from shared.config.load import load_with_warnings
+from shared.config.options.base import is_placeholder
+from shared.errors import InvalidConfigError
 from shared.listening import VadProfile
 from shared.settings import Settings
 
@@ -20,9 +23,9 @@ def loaded(tmp_path: Path, text: str) -> tuple[Settings, list[ConfigWarning]]:
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [
-        ("selected_module: {ASR: FunASR}\nASR: {FunASR: {type: fun_local}}", "selected_module.ASR", "pocketsphinx"),
-        ("selected_module: {ASR: FunASR}", "selected_module.ASR", "pocketsphinx"),
-        ("selected_module: {TTS: EdgeTTS}\nTTS: {EdgeTTS: {type: edge}}", "selected_module.TTS", "embedded"),
+        ("selected_module: {ASR: Vosk}\nASR: {Vosk: {type: vosk}}", "selected_module.ASR", "pocketsphinx"),
+        ("selected_module: {ASR: VoskASR}", "selected_module.ASR", "pocketsphinx"),
+        ("selected_module: {TTS: Paddle}\nTTS: {Paddle: {type: paddle_speech}}", "selected_module.TTS", "embedded"),
         ("selected_module: {LLM: DifyLLM}\nLLM: {DifyLLM: {type: dify}}", "selected_module.LLM", "openai"),
         ("selected_module: {VAD: Other}\nVAD: {Other: {type: webrtc}}", "selected_module.VAD", "silero"),
         ("selected_module: {Memory: mem_local_short}", "selected_module.Memory", "nomem"),
@@ -98,7 +101,7 @@ def test_todays_local_sections_work_by_name(tmp_path: Path, name: str) -> None:
 
 def test_engines_lists_what_a_device_may_choose(tmp_path: Path) -> None:
     """Sections of types that are not here, or without a key, are not offered."""
-    text = "ASR: {FunASR: {type: fun_local}, Other: {type: scripted}}\nLLM: {DeepSeekLLM: {api_key: abc}}"
+    text = "ASR: {Vosk: {type: vosk}, Other: {type: scripted}}\nLLM: {DeepSeekLLM: {api_key: abc}}"
     settings, _ = loaded(tmp_path, text)
     assert set(settings.asr.engines) == {"PocketSphinxASR", "Other"}
     assert "DeepSeekLLM" in settings.session.engines
@@ -152,3 +155,83 @@ def test_placeholders() -> None:
     assert is_placeholder("your_token")
     assert not is_placeholder("sk-yours")
     assert not is_placeholder(5)
+
+
+ALIYUN = "ASR: {Cloud: {type: aliyun_stream, appkey: a, token: t%s}}"
+DOUBAO = "ASR: {Cloud: {type: doubao_stream, appid: a, access_token: t%s}}"
+
+
+def test_a_list_names_who_takes_over(tmp_path: Path) -> None:
+    """In its order, each once; all of them are among the sections a worker makes."""
+    text = "selected_module: {TTS: [First, espeak, Second, First]}\nTTS: {First: {type: sine}, Second: {type: hibari}}"
+    tts = loaded(tmp_path, text)[0].tts
+    assert (tts.engine.name, tts.fallbacks) == ("First", ("espeak", "Second"))
+    assert {"espeak", "Second"} <= set(tts.engines)
+
+
+def test_an_unknown_name_in_a_list_is_warned_about_and_left_out(tmp_path: Path) -> None:
+    """The others still stand in for each other."""
+    settings, warnings = loaded(tmp_path, "selected_module: {TTS: [Nobody, espeak]}")
+    assert (settings.tts.engine.name, settings.tts.fallbacks) == ("espeak", ())
+    assert [warning.key for warning in warnings] == ["selected_module.TTS"]
+
+
+def test_a_voice_from_outside_has_our_own_behind_it(tmp_path: Path) -> None:
+    """Another voice beats silence. A list is what its author wants: nobody else speaks."""
+    section = "TTS: {Cloud: {type: huoshan_double_stream, appid: a, access_token: t, speaker: s}}"
+    alone = loaded(tmp_path, f"selected_module: {{TTS: Cloud}}\n{section}")[0].tts
+    assert (alone.engine.name, alone.fallbacks) == ("Cloud", ("EmbeddedTTS",))
+    listed = loaded(tmp_path, f"selected_module: {{TTS: [Cloud]}}\n{section}")[0].tts
+    assert (listed.engine.name, listed.fallbacks) == ("Cloud", ())
+
+
+def test_a_recogniser_from_outside_has_none(tmp_path: Path) -> None:
+    """Ours hears English only: what it made of Chinese would be answered."""
+    asr = loaded(tmp_path, f"selected_module: {{ASR: Cloud}}\n{ALIYUN % ''}")[0].asr
+    assert (asr.engine.name, asr.fallbacks) == ("Cloud", ())
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("ASR: {Cloud: {type: doubao_stream, access_token: t}}", "ASR.Cloud.appid"),
+        (
+            "ASR: {Cloud: {type: doubao_stream, appid: 你的火山引擎语音合成服务appid, access_token: t}}",
+            "ASR.Cloud.appid",
+        ),
+        ("ASR: {Cloud: {type: aliyun_stream, appkey: a}}", "ASR.Cloud.access_key_id"),
+        ("ASR: {Cloud: {type: aliyun_stream, appkey: a, token: t, endpoint: both}}", "ASR.Cloud.endpoint"),
+        (
+            "ASR: {Cloud: {type: doubao_stream, appid: a, access_token: t, end_window_size: 1}}",
+            "ASR.Cloud.end_window_size",
+        ),
+    ],
+)
+def test_a_selected_service_with_a_missing_or_wrong_key_is_refused(tmp_path: Path, section: str, key: str) -> None:
+    """Each turn would fail; the key is named before anything starts."""
+    with pytest.raises(InvalidConfigError) as caught:
+        loaded(tmp_path, f"selected_module: {{ASR: Cloud}}\n{section}")
+    assert [error.key for error in caught.value.errors] == [key]
+
+
+def test_a_service_that_is_not_selected_may_be_half_filled_in(tmp_path: Path) -> None:
+    """Files hold many examples."""
+    settings, _ = loaded(tmp_path, "ASR: {Cloud: {type: doubao_stream}}")
+    assert settings.asr.engine.type == "pocketsphinx"
+
+
+@pytest.mark.parametrize(
+    ("section", "warned"),
+    [
+        (ALIYUN % ", max_sentence_silence: 400", "ASR.Cloud.max_sentence_silence"),
+        (DOUBAO % ", end_window_size: '200'", "ASR.Cloud.end_window_size"),
+        (DOUBAO % ", endpoint: upstream, end_window_size: 800", "ASR.Cloud.end_window_size"),
+        (DOUBAO % ", endpoint: upstream, end_window_size: 300", None),
+        (ALIYUN % ", max_sentence_silence: 800", None),
+        (ALIYUN % "", None),
+    ],
+)
+def test_two_ends_of_speech_are_named(tmp_path: Path, section: str, warned: str | None) -> None:
+    """One owner of the end of speech: who would act before it is warned about."""
+    _, warnings = loaded(tmp_path, f"selected_module: {{ASR: Cloud}}\n{section}")
+    assert [warning.key for warning in warnings] == ([warned] if warned else [])

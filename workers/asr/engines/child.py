@@ -171,7 +171,8 @@ def load(module_name: str, options: dict[str, Any]) -> Decoder:
     return decoder
 
 
-def main(module_name: str, parent_pid: int) -> int:
+def enter(module_name: str, parent_pid: int) -> Pipe:
+    """Become a recogniser's child: bound to its parent, out of the way of others, standard output the protocol's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent(parent_pid, "asr-" + module_name.rpartition(".")[2].removesuffix("_decoder"))
@@ -180,7 +181,11 @@ def main(module_name: str, parent_pid: int) -> int:
     null_fd = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null_fd, 1)
     os.dup2(null_fd, 2)
-    return serve(Pipe(0, write_fd), lambda options: load(module_name, options))
+    return Pipe(0, write_fd)
+
+
+def main(module_name: str, parent_pid: int) -> int:
+    return serve(enter(module_name, parent_pid), lambda options: load(module_name, options))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,32 @@ Rules for every recogniser:
 * `begin`, then any number of `feed`, then either `finish` or `cancel`; after both it can `begin` again.
 * `feed` never waits. A failure shows as EngineError from `feed`, `finish` or `cancel`; then it must be closed.
 * Deadlines are the caller's: `finish` and `cancel` may be cancelled at any await, after which it must be closed.
+* Retries and fallbacks are the caller's too: a recogniser that fails says so once and is done.
+* Who owns the end of speech is the engine's `endpoint`. `own`: our search finds it and `finish` tells the upstream.
+  `upstream`: the recogniser calls `brief.on_endpoint` when the upstream has found it. It then waits for `finish` as
+  ever, and listens on until it comes: a held key is ended by nobody but the one who holds it, and later sentences
+  belong to the same text then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 from shared.errors import EngineError
 
 OnPartial = Callable[[str], None]
 OnLoss = Callable[[EngineError], None]
+OnEndpoint = Callable[[int | None], None]
+"""Told once an utterance: where in its sound, in ms from its first sample, the upstream found the end of speech; None
+if it does not say where. Nothing happens if the utterance is over already."""
+
+EndOwner = Literal["own", "upstream"]
+
+
+def _nobody_asks(at_ms: int | None) -> None:
+    """Our own search ends the utterance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,8 @@ class Brief:
     session: str
     utterance: int
     language: str | None = None
+    on_endpoint: OnEndpoint = field(default=_nobody_asks, repr=False, compare=False)
+    """For an engine whose `endpoint` is `upstream`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +87,19 @@ class Engine(Protocol):
 
     async def make(self, on_loss: OnLoss) -> Recogniser:
         """A warm recogniser. It calls `on_loss` if it dies by itself. Raises EngineError."""
+
+
+@runtime_checkable
+class RemoteEngine(Engine, Protocol):
+    """An engine whose recognisers ask a service outside: one upstream session an utterance."""
+
+    @property
+    def endpoint(self) -> EndOwner:
+        """Who owns the end of speech: nobody else ends an utterance for want of sound."""
+
+    @property
+    def resolves_names(self) -> bool:
+        """Whether its address is a name: looking one up costs the process libuv's threads."""
+
+    async def close(self) -> None:
+        """Free the connections it keeps; its recognisers are closed before."""

@@ -27,6 +27,16 @@ READ_BYTES = 64 * 1024
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+async def start_child(program: str, module: str, *, threads: int = 1, **variables: str) -> Process:
+    """`program` in a process of its own, to load `module`; libraries have so many threads. Raises EngineError."""
+    command = (sys.executable, "-m", program, module, str(os.getpid()))
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | variables
+    try:
+        return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment)
+    except OSError as error:
+        raise EngineError(f"cannot start {module}: {error.strerror}", code="engine_start") from error
+
+
 class ChildRecogniser:
     """One child, one utterance at a time."""
 
@@ -48,13 +58,7 @@ class ChildRecogniser:
     @classmethod
     async def spawn(cls, module: str, options: dict[str, Any], on_loss: OnLoss) -> ChildRecogniser:
         """A child that runs `module`'s decoder, loaded and warm. Raises EngineError."""
-        command = (sys.executable, "-m", "workers.asr.engines.child", module, str(os.getpid()))
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
-        try:
-            process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment)
-        except OSError as error:
-            raise EngineError(f"cannot start {module}: {error.strerror}", code="engine_start") from error
-        child = cls(process, module, on_loss)
+        child = cls(await start_child("workers.asr.engines.child", module), module, on_loss)
         try:
             child._send(Word.OPTIONS, 0, options)
             await asyncio.wait_for(child._answer, READY_TIMEOUT_S)

@@ -16,10 +16,11 @@ from contextlib import aclosing
 from typing import Final
 
 from shared.errors import EngineError
+from shared.upstream.faults import Code
+from shared.upstream.upstream import Limits, Request, Upstream
 from workers.session import metrics
 from workers.session.brain.base import Called, Output, Pause, Question, Say
 from workers.session.dialogue import Message, ToolCall, ToolRound
-from workers.session.llm.breaker import Breaker
 from workers.session.llm.deadlines import bounded
 from workers.session.llm.model import ChatModel, ModelCalls, ModelRequest, ModelText, Piece
 
@@ -33,15 +34,21 @@ class ModelBrain:
     """One for all sessions of a process."""
 
     def __init__(
-        self, model: ChatModel, *, prompt: Callable[[], str], first_timeout_s: float, offers_tools: bool = True
+        self,
+        model: ChatModel,
+        *,
+        prompt: Callable[[], str],
+        first_timeout_s: float,
+        offers_tools: bool = True,
+        section: str = "LLM",
     ) -> None:
-        """`prompt` makes the system prompt of a turn."""
+        """`prompt` makes the system prompt of a turn; `section` is where the model is configured, for the metrics."""
         self.name = model.name
         self._model = model
         self._prompt = prompt
         self._first_timeout_s = first_timeout_s
         self._offers_tools = offers_tools
-        self._breaker = Breaker()
+        self._upstream = Upstream(section, Limits())
 
     async def reply(self, question: Question) -> AsyncGenerator[Output, None]:
         if self._offers_tools:
@@ -82,26 +89,26 @@ class ModelBrain:
 
     async def _ask(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """One answer of the model, with the retry and the breaker around it."""
-        now = asyncio.get_running_loop().time
         for attempt in range(1, TRIES + 1):
-            if not self._breaker.allows(now()):
-                raise EngineError("the model has failed too often", code="llm_resting")
             has_streamed = False
             try:
-                async with aclosing(self._timed(request)) as pieces:
+                async with (
+                    self._upstream.request(request.session) as asked,
+                    aclosing(self._timed(request, asked)) as pieces,
+                ):
                     async for piece in pieces:
                         has_streamed = True
                         yield piece
-                self._breaker.on_success()
                 return
             except EngineError as error:
+                if error.code == Code.OPEN:
+                    raise EngineError("the model has failed too often", code="llm_resting") from None
                 metrics.LLM_ERRORS.labels(error.code).inc()
-                self._breaker.on_failure(now())
                 if has_streamed or not error.retryable or attempt == TRIES:
                     raise
             await asyncio.sleep(RETRY_PAUSE_S)
 
-    async def _timed(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
+    async def _timed(self, request: ModelRequest, asked: Request) -> AsyncGenerator[Piece, None]:
         """The pieces that say or call something, within the deadlines."""
         now = asyncio.get_running_loop().time
         began, has_begun = now(), False
@@ -114,5 +121,6 @@ class ModelBrain:
                     continue
                 if not has_begun:
                     has_begun = True
+                    asked.on_first_byte()
                     metrics.LLM_FIRST_TOKEN.observe(now() - began)
                 yield piece

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,13 @@ _CHARS_UTF8 = 1
 _POSITION_CHARACTER = 1
 _PARAMETER_RATE = 1
 _PARAMETER_PITCH = 3
+
+_IPA = 2
+"""espeakPHONEMES_IPA of speak_lib.h."""
+_PUNCTUATION = re.compile(r"([,.;:!?，。；：！？、…]+)(?=\s|$|[^\x00-\x7f])")
+_MARKS = {"，": ",", "、": ",", "。": ".", "；": ";", "：": ":", "！": "!", "？": "?", "…": "."}
+_LANGUAGE_SWITCH = re.compile(r"\([a-z-]+\)")
+"""Around words of another language."""
 
 _PREFERRED = {"en": "en-us", "zh": "cmn", "fr": "fr-fr", "es": "es-419"}
 _SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
@@ -122,6 +130,32 @@ def _speak(library: ctypes.CDLL, text: str, voice: str, parameters: dict[int, in
     arguments = (raw, len(raw), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
     _check(library.espeak_Synth(*arguments), "synthesis")
     return b"".join(collected)
+
+
+def phonemes(text: str, voice: str) -> str:
+    """`text` in the signs of the IPA, its punctuation kept: what voices that were trained on phonemes read.
+
+    `voice` is an eSpeak NG voice such as "en-us"; one that is not there is read as American English.
+    """
+    files = _voice_files()
+    name = files.get(voice.lower(), files["en-us"])
+    with _locked(), _loaded_library() as library:
+        _check(library.espeak_SetVoiceByName(name.encode()), "voice")
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        parts = _PUNCTUATION.split(text)
+        return "".join(
+            _MARKS.get(part[0], part[0]) + " " if n % 2 else _ipa(library, part) for n, part in enumerate(parts)
+        )
+
+
+def _ipa(library: ctypes.CDLL, text: str) -> str:
+    """Of a text without punctuation."""
+    clauses = []
+    left = ctypes.c_char_p(text.encode())
+    while left.value:
+        spoken = library.espeak_TextToPhonemes(ctypes.byref(left), _CHARS_UTF8, _IPA)
+        clauses.append((spoken or b"").decode("utf-8", "ignore").strip())
+    return _LANGUAGE_SWITCH.sub("", " ".join(filter(None, clauses)))
 
 
 @contextmanager

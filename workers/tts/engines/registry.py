@@ -6,25 +6,37 @@ import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from shared.config.model_files import need_package
 from shared.errors import ConfigError
 from shared.settings import EngineChoice
-from workers.tts.engine import TtsEngine
+from workers.tts.engine import AnyEngine
 
 _CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "embedded": "workers.tts.engines.embedded:EmbeddedEngine",
         "hibari": "workers.tts.engines.hibari:HibariEngine",
         "espeak": "workers.tts.engines.espeak:EspeakEngine",
+        "piper": "workers.tts.engines.piper:PiperEngine",
+        "sherpa": "workers.tts.engines.sherpa_tts:SherpaTtsEngine",
         "sine": "workers.tts.engines.sine:SineEngine",
+        "aliyun_stream": "workers.tts.engines.aliyun_stream:AliyunStreamEngine",
+        "huoshan_double_stream": "workers.tts.engines.huoshan_double_stream:HuoshanDoubleStreamEngine",
+        "edge": "workers.tts.engines.edge:EdgeEngine",
+        "openai": "workers.tts.engines.openai_tts:OpenAiEngine",
     }
 )
+_PACKAGES: Mapping[str, str] = MappingProxyType({"piper": "piper", "sherpa": "sherpa_onnx"})
+"""What a type needs beside the project's own dependencies; the extra is named after the type."""
+
 TYPES = tuple(_CLASSES)
 
 
-def build(choice: EngineChoice) -> TtsEngine:
-    """The engine of a section, not loaded yet; what it needs is imported only now."""
+def build(choice: EngineChoice) -> AnyEngine:
+    """The engine of a section, neither loaded nor started; what it needs is imported only now. Raises ConfigError."""
     if choice.type not in _CLASSES:
         raise ConfigError(f"TTS.{choice.name}.type", choice.type, "one of " + ", ".join(TYPES))
+    if choice.type in _PACKAGES:
+        need_package(f"TTS.{choice.name}.type", choice.type, _PACKAGES[choice.type], choice.type)
     module, _, name = _CLASSES[choice.type].partition(":")
-    engine: TtsEngine = getattr(importlib.import_module(module), name)(choice.name, choice.options)
+    engine: AnyEngine = getattr(importlib.import_module(module), name)(choice.name, choice.options)
     return engine

@@ -1,0 +1,1 @@
+"""What each configured engine costs and how well it does: `python -m bench.engines`."""

@@ -1,0 +1,106 @@
+"""A fake upstream that talks WebSocket: the server, the refusals at the door, and the faults that need no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from http import HTTPStatus
+from typing import Final
+from uuid import UUID
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from bench.upstreams.fake import HOST, Fake, Session
+from bench.upstreams.script import Fault, Kind, Script, Stage
+
+INTERNAL_ERROR: Final = 1011
+
+
+class WebSocketFake(Fake):
+    """One session a connection; one that went wrong is closed by the service, others by the client."""
+
+    def __init__(self, script: Script | None = None, *, port: int = 0) -> None:
+        super().__init__(script, port=port)
+        self._server: Server | None = None
+        self._at_the_door: set[ServerConnection] = set()
+        self._fault_of: dict[UUID, Fault | None] = {}
+
+    async def start(self) -> None:
+        self._server = await serve(
+            self._serve, HOST, self._port, process_request=self._admit, compression=None, ping_interval=None
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self._server is None:
+            return
+        for connection in self._at_the_door:
+            connection.transport.abort()
+        self._server.close()
+        await self._server.wait_closed()
+
+    @abstractmethod
+    def _refusal(self, connection: ServerConnection, request: Request) -> Response | None:
+        """An answer to what is no upgrade, or to one with the wrong keys."""
+
+    @abstractmethod
+    async def _talk(self, connection: ServerConnection, session: Session, fault: Fault | None) -> None:
+        """The session; returns when it has ended. `fault` is none of the CONNECT stage."""
+
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        refusal = self._refusal(connection, request)
+        if refusal is not None:
+            return refusal
+        self.connections += 1
+        fault = self.faults.next()
+        if fault is not None and fault.stage is Stage.CONNECT:
+            return await self._turn_away(connection, fault)
+        self._fault_of[connection.id] = fault
+        return None
+
+    async def _turn_away(self, connection: ServerConnection, fault: Fault) -> Response | None:
+        match fault.kind:
+            case Kind.ERROR:
+                return connection.respond(HTTPStatus.INTERNAL_SERVER_ERROR, "")
+            case Kind.QUOTA:
+                return connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "")
+            case Kind.SILENT:
+                self._at_the_door.add(connection)
+                await connection.wait_closed()
+                self._at_the_door.discard(connection)
+            case Kind.GARBAGE:
+                connection.transport.write(b"\x00\x01 no HTTP at all\r\n\r\n")
+                connection.transport.close()
+            case Kind.CLOSE:
+                connection.transport.abort()
+        return None
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        fault = self._fault_of.pop(connection.id, None)
+        assert connection.request is not None
+        session = Session(headers=dict(connection.request.headers.raw_items()))
+        session.fault = f"{fault.kind.value}@{fault.stage.value}" if fault else ""
+        self.sessions.append(session)
+        self.running += 1
+        try:
+            await self._talk(connection, session, fault)
+        except ConnectionClosed:
+            session.was_closed = True
+        else:
+            if not session.was_finished or fault is not None:
+                await connection.close()
+            await connection.wait_closed()
+        finally:
+            self.running -= 1
+
+    async def pause(self, ms: int) -> None:
+        if ms:
+            await asyncio.sleep(ms / 1000)
+
+
+async def stay_silent(connection: ServerConnection) -> None:
+    """Nothing any more, whatever comes; raises ConnectionClosed in the end."""
+    while True:
+        await connection.recv()

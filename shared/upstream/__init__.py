@@ -1,0 +1,1 @@
+"""What every service outside is asked through: deadlines, quota, breaker, one safe retry, warm connections, metrics."""

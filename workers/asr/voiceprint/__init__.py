@@ -1,0 +1,1 @@
+"""Who is speaking: asked of a voiceprint server while the words are recognised."""
