@@ -3,7 +3,7 @@
     python -m bench.chaos --devices 50 --seconds 600 --seed 7
 
 Starts a cluster of its own and judges it all the time (bench/trial/judge.py, books.py and wire_book.py say by which
-rules); the exit code is 1 if there is a complaint, or if anybody was let go. The seed names the plan of faults and what
+rules); the exit code is 1 if there is a complaint or, unless services outside are asked, if anybody was let go. The seed names the plan of faults and what
 the people do; the same seed is the same plan. `--engines embedded` has real engines behind it; then marks are not
 judged. `--keep-logs DIRECTORY` keeps the processes' logs.
 

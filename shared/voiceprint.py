@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,15 +26,6 @@ class Address:
 
     base: str
     key: str = field(repr=False)
-
-    @property
-    def is_named(self) -> bool:
-        """Whether it has to be looked up."""
-        try:
-            ip_address(urlsplit(self.base).hostname or "")
-        except ValueError:
-            return True
-        return False
 
 
 def speaker_of(entry: str) -> Speaker | None:

@@ -23,7 +23,7 @@ from websockets.http11 import Request, Response
 from bench.upstreams.fake import HOST, Session
 from bench.upstreams.script import Fault, Kind, Script, Stage
 from bench.upstreams.sentence_ear import SentenceEar
-from bench.upstreams.websocket_fake import INTERNAL_ERROR, WebSocketFake, stay_silent
+from bench.upstreams.websocket_fake import Recognition, WebSocketFake
 
 APPKEY: Final = "fake-appkey"
 KEY_ID: Final = "fake-key-id"
@@ -94,17 +94,15 @@ class AliyunAsr(WebSocketFake):
         await task.run()
 
 
-class _Task:
+class _Task(Recognition[AliyunAsr]):
     """One transcription."""
+
+    garbage = '{"header":'
 
     def __init__(
         self, fake: AliyunAsr, connection: ServerConnection, session: Session, fault: Fault | None, silence_ms: int
     ) -> None:
-        self._fake = fake
-        self._connection = connection
-        self._session = session
-        self._fault = fault
-        self._ear = SentenceEar(silence_ms)
+        super().__init__(fake, connection, session, fault, SentenceEar(silence_ms))
         self._index = 1
 
     async def run(self) -> None:
@@ -113,15 +111,11 @@ class _Task:
             return
         await self._tell("TranscriptionStarted", {"session_id": self._session.id})
         while isinstance(message := await self._connection.recv(), bytes):
-            is_first = not self._session.audio_bytes
-            self._session.audio_bytes += len(message)
-            if is_first and await self._fails(Stage.STREAM):
+            if not await self._takes(message):
                 return
-            await self._hear(message)
         await self._stop(json.loads(message)["header"])
 
-    async def _hear(self, pcm: bytes) -> None:
-        self._ear.hear(pcm)
+    async def _answer(self) -> None:
         if self._ear.is_sentence_over:
             await self._end_sentence()
         elif self._ear.has_partial:
@@ -133,11 +127,10 @@ class _Task:
         await self._fake.pause(self._fake.script.latency_ms)
         if await self._fails(Stage.FINISH):
             return
-        is_mute = self._fault is not None and self._fault.kind is Kind.NO_RESULT
-        if self._ear.text and not is_mute:
+        if self._ear.text and not self._has(Kind.NO_RESULT):
             await self._end_sentence()
         await self._tell("TranscriptionCompleted", {})
-        if self._fault is not None and self._fault.kind is Kind.LATE_AUDIO:
+        if self._has(Kind.LATE_AUDIO):
             await self._tell("SentenceEnd", self._payload(result="too late"))
 
     async def _end_sentence(self) -> None:
@@ -153,26 +146,13 @@ class _Task:
     async def _tell(self, name: str, payload: Mapping[str, Any]) -> None:
         await _send(self._connection, name, self._session.id, payload)
 
-    async def _fails(self, stage: Stage) -> bool:
-        """Whether the session ends here."""
-        if self._fault is None or self._fault.stage is not stage:
-            return False
-        match self._fault.kind:
-            case Kind.SILENT:
-                await stay_silent(self._connection)
-            case Kind.ERROR | Kind.QUOTA | Kind.NO_SPEECH:
-                await _send(self._connection, "TaskFailed", self._session.id, status=STATUS[self._fault.kind])
-                return True
-            case Kind.CLOSE:
-                await self._connection.close(INTERNAL_ERROR)
-                return True
-            case Kind.GARBAGE:
-                await self._connection.send('{"header":')
-                await stay_silent(self._connection)
-            case Kind.WRONG_SESSION:
-                await _send(self._connection, "SentenceEnd", FOREIGN, {"index": 1, "result": "another's words"})
-                await _send(self._connection, "TaskFailed", FOREIGN, status=STATUS[Kind.ERROR])
-        return False
+    async def _fails_as(self, kind: Kind, stage: Stage) -> bool:
+        if kind in STATUS:
+            await _send(self._connection, "TaskFailed", self._session.id, status=STATUS[kind])
+        elif kind is Kind.WRONG_SESSION:
+            await _send(self._connection, "SentenceEnd", FOREIGN, {"index": 1, "result": "another's words"})
+            await _send(self._connection, "TaskFailed", FOREIGN, status=STATUS[Kind.ERROR])
+        return kind in STATUS
 
 
 async def _send(

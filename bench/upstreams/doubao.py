@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from bench.upstreams.fake import HOST, Session
 from bench.upstreams.script import Fault, Kind, Script, Stage
 from bench.upstreams.sentence_ear import SentenceEar
-from bench.upstreams.websocket_fake import INTERNAL_ERROR, WebSocketFake, stay_silent
+from bench.upstreams.websocket_fake import Recognition, WebSocketFake, stay_silent
 
 APP_ID: Final = "1234567890"
 ACCESS_TOKEN: Final = "fake-access-token"
@@ -62,16 +62,14 @@ class Doubao(WebSocketFake):
         await _Recognition(self, connection, session, fault).run()
 
 
-class _Recognition:
+class _Recognition(Recognition[Doubao]):
     """One session."""
+
+    garbage = b"\x11\x91\x11\x00\x00\x00\x00\x01\x00\x00\x00\x04junk"
 
     def __init__(self, fake: Doubao, connection: ServerConnection, session: Session, fault: Fault | None) -> None:
         request = session.started["request"]
-        self._fake = fake
-        self._connection = connection
-        self._session = session
-        self._fault = fault
-        self._ear = SentenceEar(request.get("end_window_size", 800))
+        super().__init__(fake, connection, session, fault, SentenceEar(request.get("end_window_size", 800)))
         self._not_before_ms = request.get("force_to_speech_time", 10_000)
         self._sequence = 0
         self._sentences: list[dict[str, Any]] = []
@@ -84,15 +82,11 @@ class _Recognition:
         kind = 0x20
         while kind == 0x20:
             kind, pcm = _unpacked(await self._connection.recv())
-            is_first = not self._session.audio_bytes
-            self._session.audio_bytes += len(pcm)
-            if is_first and await self._fails(Stage.STREAM):
+            if not await self._takes(pcm):
                 return
-            await self._hear(pcm)
         await self._finish(kind)
 
-    async def _hear(self, pcm: bytes) -> None:
-        self._ear.hear(pcm)
+    async def _answer(self) -> None:
         if self._ear.is_sentence_over and self._ear.heard_ms >= self._not_before_ms:
             self._end_sentence()
         elif not self._ear.has_partial:
@@ -107,9 +101,9 @@ class _Recognition:
             return
         if self._ear.text:
             self._end_sentence()
-        is_mute = self._fault is not None and self._fault.kind is Kind.NO_RESULT
+        is_mute = self._has(Kind.NO_RESULT)
         await self._tell({"audio_info": {"duration": 0}} if is_mute else self._result(), is_last=True)
-        if self._fault is not None and self._fault.kind is Kind.LATE_AUDIO:
+        if self._has(Kind.LATE_AUDIO):
             await self._tell({"result": {"text": "too late"}})
 
     def _end_sentence(self) -> None:
@@ -139,27 +133,14 @@ class _Recognition:
             frame += struct.pack(">i", -self._sequence if is_last else self._sequence)
         await self._connection.send(frame + struct.pack(">I", len(payload)) + payload)
 
-    async def _fails(self, stage: Stage) -> bool:
-        """Whether the session ends here."""
-        if self._fault is None or self._fault.stage is not stage:
-            return False
-        match self._fault.kind:
-            case Kind.SILENT:
+    async def _fails_as(self, kind: Kind, stage: Stage) -> bool:
+        if kind in ERRORS:
+            await self._connection.send(_error_frame(*ERRORS[kind]))
+        elif kind is Kind.NO_SPEECH:
+            await self._tell({"code": 1013, "message": "no valid speech in audio", "sequence": self._sequence})
+            if stage is Stage.FINISH:
                 await stay_silent(self._connection)
-            case Kind.ERROR | Kind.QUOTA:
-                await self._connection.send(_error_frame(*ERRORS[self._fault.kind]))
-                return True
-            case Kind.CLOSE:
-                await self._connection.close(INTERNAL_ERROR)
-                return True
-            case Kind.GARBAGE:
-                await self._connection.send(b"\x11\x91\x11\x00\x00\x00\x00\x01\x00\x00\x00\x04junk")
-                await stay_silent(self._connection)
-            case Kind.NO_SPEECH:
-                await self._tell({"code": 1013, "message": "no valid speech in audio", "sequence": self._sequence})
-                if stage is Stage.FINISH:
-                    await stay_silent(self._connection)
-        return False
+        return kind in ERRORS
 
 
 def _unpacked(message: str | bytes) -> tuple[int, bytes]:

@@ -28,17 +28,16 @@ from bench.upstreams.encoding import encoded
 from bench.upstreams.fake import HOST, Session
 from bench.upstreams.script import Fault, Kind, Script, Stage
 from bench.upstreams.voice import spoken
-from bench.upstreams.websocket_fake import INTERNAL_ERROR, WebSocketFake, stay_silent
+from bench.upstreams.websocket_fake import INTERNAL_ERROR, Talk, WebSocketFake, stay_silent
 
 RATE_HZ: Final = 24_000
 NOBODY: Final = "xx-XX-NobodyNeural"
 """A voice that the service does not have."""
 CANNOT_SPEAK: Final = 1007
-TRY_LATER: Final = 1013
-GARBAGE: Final = b"\xff\xff garbage"
+CLOSES: Final = {Kind.ERROR: (INTERNAL_ERROR, "internal error"), Kind.QUOTA: (1013, "too many requests")}
 
 _PATH: Final = "/consumer/speech/synthesize/readaloud/edge/v1"
-_TRUSTED: Final = "fake-trusted-client-token"
+TRUSTED: Final = "fake-trusted-client-token"
 _TOKEN: Final = re.compile(r"([0-9A-F]{16}-)?[0-9A-F]{64}")
 _NAMESPACE: Final = "{http://www.w3.org/2001/10/synthesis}"
 _SENTENCE: Final = re.compile(r"[^。！？.!?]+[。！？.!?]*")
@@ -61,7 +60,7 @@ class Edge(WebSocketFake):
 
     @property
     def url(self) -> str:
-        return f"ws://{HOST}:{self.port}{_PATH}?TrustedClientToken={_TRUSTED}"
+        return f"ws://{HOST}:{self.port}{_PATH}?TrustedClientToken={TRUSTED}"
 
     def section(self) -> dict[str, Any]:
         return {"type": "edge", "url": self.url, "voice": "zh-CN-XiaoxiaoNeural"}
@@ -74,7 +73,7 @@ class Edge(WebSocketFake):
         token = query.get("Sec-MS-GEC", "")
         is_old = bool(self.ahead_s) and token in (self.tokens[:1] or [token])
         self.tokens.append(token)
-        has_all = query.get("TrustedClientToken") == _TRUSTED and "ConnectionId" in query
+        has_all = query.get("TrustedClientToken") == TRUSTED and "ConnectionId" in query
         is_whole = has_all and "Sec-MS-GEC-Version" in query and bool(_TOKEN.fullmatch(token))
         return self._forbidden(connection) if self.forbids or is_old or not is_whole else None
 
@@ -100,19 +99,18 @@ class Edge(WebSocketFake):
         return None
 
 
-class _Turn:
+class _Turn(Talk[Edge]):
     """One answer."""
 
+    garbage = b"\xff\xff garbage"
+
     def __init__(self, fake: Edge, connection: ServerConnection, session: Session, fault: Fault | None) -> None:
-        self._fake = fake
-        self._connection = connection
-        self._session = session
-        self._fault = fault
+        super().__init__(fake, connection, session, fault)
         self._stream_id = uuid.uuid4().hex.upper()
 
     async def speak(self) -> bool:
         """Whether it went to its end."""
-        if await self._suffers(Stage.START):
+        if await self._fails(Stage.START):
             return False
         await self._text("turn.start", {"context": {"serviceTag": uuid.uuid4().hex}})
         stream = {"type": "inline", "streamId": self._stream_id}
@@ -120,7 +118,7 @@ class _Turn:
         await self._rest(self._fake.script.latency_ms)
         if not self._has(Kind.NO_RESULT) and not await self._sound():
             return False
-        if await self._suffers(Stage.FINISH):
+        if await self._fails(Stage.FINISH):
             return False
         await self._audio(b"")
         await self._text("turn.end", {})
@@ -133,7 +131,7 @@ class _Turn:
         is_first = True
         for piece in encoded(spoken(self._session.texts[0], RATE_HZ), "mp3", RATE_HZ):
             await self._audio(piece)
-            if is_first and await self._suffers(Stage.STREAM):
+            if is_first and await self._fails(Stage.STREAM):
                 return False
             is_first = False
             await self._rest(self._fake.script.drip_ms)
@@ -149,32 +147,17 @@ class _Turn:
             async with asyncio.timeout(ms / 1000):
                 await stay_silent(self._connection)
 
-    def _has(self, kind: Kind) -> bool:
-        return self._fault is not None and self._fault.kind is kind
+    async def _hang_up(self) -> None:
+        self._connection.transport.abort()
 
-    async def _suffers(self, stage: Stage) -> bool:
-        """Does the answer end here?"""
-        if self._fault is None or self._fault.stage is not stage:
-            return False
-        match self._fault.kind:
-            case Kind.SILENT:
-                await stay_silent(self._connection)
-            case Kind.ERROR:
-                await self._connection.close(INTERNAL_ERROR, "internal error")
-            case Kind.QUOTA:
-                await self._connection.close(TRY_LATER, "too many requests")
-            case Kind.CLOSE:
-                self._connection.transport.abort()
-            case Kind.GARBAGE:
-                await self._connection.send(GARBAGE)
-            case Kind.WRONG_SESSION:
-                other = uuid.uuid4().hex
-                await self._audio(b"\x00" * 1440, request_id=other)
-                await self._text("turn.end", {}, request_id=other)
-                return False
-            case _:
-                return False
-        return True
+    async def _fails_as(self, kind: Kind, stage: Stage) -> bool:
+        if kind in CLOSES:
+            await self._connection.close(*CLOSES[kind])
+        elif kind is Kind.WRONG_SESSION:
+            other = uuid.uuid4().hex
+            await self._audio(b"\x00" * 1440, request_id=other)
+            await self._text("turn.end", {}, request_id=other)
+        return kind in CLOSES
 
     async def _text(self, path: str, body: dict[str, Any], *, request_id: str = "") -> None:
         head = f"X-RequestId:{request_id or self._session.id}\r\nContent-Type:application/json; charset=utf-8\r\n"

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from bench.upstreams.fake import HOST, Session
 from bench.upstreams.script import Fault, Kind, Script, Stage
 from bench.upstreams.sentence_ear import SentenceEar
-from bench.upstreams.websocket_fake import INTERNAL_ERROR, WebSocketFake, stay_silent
+from bench.upstreams.websocket_fake import Recognition, WebSocketFake
 
 END_SILENCE_MS: Final = 800
 """Of the runtime's own voice detector."""
@@ -60,15 +60,13 @@ class FunAsr(WebSocketFake):
         await _Recognition(self, connection, session, fault).run()
 
 
-class _Recognition:
+class _Recognition(Recognition[FunAsr]):
     """One session."""
 
+    garbage = "no JSON at all"
+
     def __init__(self, fake: FunAsr, connection: ServerConnection, session: Session, fault: Fault | None) -> None:
-        self._fake = fake
-        self._connection = connection
-        self._session = session
-        self._fault = fault
-        self._ear = SentenceEar(END_SILENCE_MS, STEP_BYTES)
+        super().__init__(fake, connection, session, fault, SentenceEar(END_SILENCE_MS, STEP_BYTES))
         self._mode = session.started.get("mode", "2pass")
         self._told_chars = 0
         self._is_speaking = True
@@ -81,16 +79,11 @@ class _Recognition:
                 if json.loads(message).get("is_speaking") is False:
                     await self._finish(json.loads(message))
                     return
-                continue
-            is_first = not self._session.audio_bytes
-            self._session.audio_bytes += len(message)
-            if is_first and await self._fails(Stage.STREAM):
+            elif not await self._takes(message):
                 return
-            await self._hear(message)
         self._session.was_closed = True
 
-    async def _hear(self, pcm: bytes) -> None:
-        self._ear.hear(pcm)
+    async def _answer(self) -> None:
         if self._fake.server == "cpp_offline":
             return
         if self._ear.is_sentence_over:
@@ -129,7 +122,7 @@ class _Recognition:
         await self._fake.pause(self._fake.script.latency_ms)
         if await self._fails(Stage.FINISH):
             return
-        if self._fault is not None and self._fault.kind is Kind.NO_RESULT:
+        if self._has(Kind.NO_RESULT):
             self._ear.next_sentence()
         if self._fake.server == "python" and not self._ear.text:
             if closing.get("is_end"):
@@ -140,23 +133,10 @@ class _Recognition:
     async def _tell(self, answer: Mapping[str, Any]) -> None:
         await self._connection.send(json.dumps({**answer, "wav_name": self._session.id}, ensure_ascii=False))
 
-    async def _fails(self, stage: Stage) -> bool:
-        """Whether the session ends here."""
-        if self._fault is None or self._fault.stage is not stage:
-            return False
-        match self._fault.kind:
-            case Kind.SILENT:
-                await stay_silent(self._connection)
-            case Kind.ERROR:
-                await self._tell({"is_end": True, "is_final": False, "error": "inference failed"})
-                return True
-            case Kind.CLOSE:
-                await self._connection.close(INTERNAL_ERROR)
-                return True
-            case Kind.GARBAGE:
-                await self._connection.send("no JSON at all")
-                await stay_silent(self._connection)
-            case Kind.WRONG_SESSION:
-                other = {"mode": "offline", "text": "somebody else's", "is_final": True, "wav_name": "another"}
-                await self._connection.send(json.dumps(other))
-        return False
+    async def _fails_as(self, kind: Kind, stage: Stage) -> bool:
+        if kind is Kind.ERROR:
+            await self._tell({"is_end": True, "is_final": False, "error": "inference failed"})
+        elif kind is Kind.WRONG_SESSION:
+            other = {"mode": "offline", "text": "somebody else's", "is_final": True, "wav_name": "another"}
+            await self._connection.send(json.dumps(other))
+        return kind is Kind.ERROR

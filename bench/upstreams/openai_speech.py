@@ -10,10 +10,7 @@ before its end. HTTP has no message for a failure in the middle of sound, so tha
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import logging
-import wave
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -21,14 +18,14 @@ from aiohttp import BodyPartReader, web
 
 from bench.upstreams import openai_chat
 from bench.upstreams.encoding import CONTENT_TYPES, FORMATS, encoded
-from bench.upstreams.fake import HOST, Fake, Session
+from bench.upstreams.fake import HOST, Session
+from bench.upstreams.http_fake import HttpFake, pcm_of
 from bench.upstreams.openai_chat import hang_up
 from bench.upstreams.script import Fault, Kind, Script, Stage
 from bench.upstreams.voice import heard, spoken
 
 API_KEY: Final = "fake-openai-key"
 RATE_HZ: Final = 24_000
-MAX_BYTES: Final = 32 * 1024 * 1024
 MAX_TEXT_CHARS: Final = 4096
 NOBODY: Final = "nobody"
 """A voice that it does not have."""
@@ -38,8 +35,8 @@ NOT_HTTP: Final = b"\x00\xff no HTTP at all\r\n\r\n"
 Serve = Callable[[web.Request, Session, Fault | None], Awaitable[web.StreamResponse]]
 
 
-class OpenAiSpeech(Fake):
-    """Each request is a session; its `started` is the request's body without the sound."""
+class OpenAiSpeech(HttpFake):
+    """A session's `started` is the request's body without the sound."""
 
     def __init__(
         self,
@@ -57,7 +54,6 @@ class OpenAiSpeech(Fake):
         self.content_type = content_type
         self.reply = openai_chat.REPLY
         """What it answers in a chat to a question with a mark, {mark} in it."""
-        self._runner: web.AppRunner | None = None
         self._lines: set[Any] = set()
 
     @property
@@ -83,31 +79,19 @@ class OpenAiSpeech(Fake):
     def llm_section(self) -> dict[str, Any]:
         return {"type": "openai", "base_url": self.url, "api_key": API_KEY, "model_name": "fake"}
 
-    async def start(self) -> None:
-        app = web.Application(client_max_size=MAX_BYTES)
-        app.router.add_post("/v1/audio/speech", self._served(self._speech))
-        app.router.add_post("/v1/audio/transcriptions", self._served(self._transcription))
-        app.router.add_post("/v1/chat/completions", self._served(self._chat))
-        self._runner = web.AppRunner(
-            app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None, logger=_quiet_logger()
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, self._port).start()
-        self._port = self._runner.addresses[0][1]
-
-    async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/audio/speech", self._served(self._speech))
+        router.add_post("/v1/audio/transcriptions", self._served(self._transcription))
+        router.add_post("/v1/chat/completions", self._served(self._chat))
 
     def _served(self, serve: Serve) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def served(request: web.Request) -> web.StreamResponse:
             if request.transport not in self._lines:
                 self._lines.add(request.transport)
                 self.connections += 1
-            session = Session(headers={name.lower(): value for name, value in request.headers.items()})
+            session = self._session_of(request)
             fault = self.faults.next()
-            session.fault = f"{fault.kind.value}@{fault.stage.value}" if fault else ""
-            self.sessions.append(session)
+            session.fault = str(fault or "")
             self.running += 1
             try:
                 return await self._answered(request, session, fault, serve)
@@ -191,13 +175,6 @@ class OpenAiSpeech(Fake):
         return await openai_chat.answer(request, session, self.script, fault, self.reply)
 
 
-def _quiet_logger() -> logging.Logger:
-    """What is done wrong here is done on purpose: no traceback of a connection that was hung up."""
-    logger = logging.getLogger(f"{__name__}.server")
-    logger.setLevel(logging.CRITICAL)
-    return logger
-
-
 def _sound(text: str, kind: str, fault: Fault | None) -> Any:
     pcm = spoken(text, RATE_HZ)
     if fault is None or fault.kind is not Kind.GARBAGE or fault.stage is Stage.FINISH:
@@ -252,7 +229,7 @@ async def _read(request: web.Request, session: Session) -> None:
 
 
 def _pcm_of(file: bytes) -> bytes:
-    with wave.open(io.BytesIO(file), "rb") as reader:
-        if (reader.getnchannels(), reader.getsampwidth(), reader.getframerate()) != (1, 2, 16_000):
-            raise web.HTTPBadRequest(text="no 16 kHz mono WAV")
-        return reader.readframes(reader.getnframes())
+    try:
+        return pcm_of(file)
+    except ValueError as error:
+        raise web.HTTPBadRequest(text="no 16 kHz mono WAV") from error

@@ -52,6 +52,10 @@ class Fault:
         kind, _, stage = what.partition("@")
         return cls(Kind(kind), Stage(stage or "stream"), int(times or 0))
 
+    def __str__(self) -> str:
+        """Without the number of times."""
+        return f"{self.kind.value}@{self.stage.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class Script:

@@ -122,7 +122,7 @@ class Talk(ABC):
         self.connection = connection
         self.session = session
         self.fault = fake.fault_at(Stage.START, Stage.STREAM, Stage.FINISH)
-        session.fault = f"{self.fault.kind.value}@{self.fault.stage.value}" if self.fault else ""
+        session.fault = str(self.fault or "")
         self._rate_hz = rate_hz
         self._texts: asyncio.Queue[str | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(), name=f"fake-talk-{session.id}")

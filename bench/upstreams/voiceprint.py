@@ -10,27 +10,24 @@ Stages: `connect` is the health check, `start` an identification. Faults: `silen
 from __future__ import annotations
 
 import asyncio
-import io
-import wave
 from typing import Any, Final
 
 from aiohttp import BodyPartReader, web
 
-from bench.upstreams.fake import HOST, Fake, Session
+from bench.upstreams.fake import HOST, Session
+from bench.upstreams.http_fake import HttpFake, pcm_of
 from bench.upstreams.script import Fault, Kind, Stage
 from bench.upstreams.voice import heard
 
 KEY: Final = "voiceprint-key"
 ALIKE: Final = 0.91
 UNLIKE: Final = 0.12
-MAX_BYTES: Final = 16 * 1024 * 1024
 
 
-class Voiceprint(Fake):
+class Voiceprint(HttpFake):
     """`health_checks` counts the looks at its health; each identification is a session."""
 
     health_checks = 0
-    _runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
@@ -40,18 +37,9 @@ class Voiceprint(Fake):
         """Without the speakers: their ids are words of marks."""
         return {"url": self.url}
 
-    async def start(self) -> None:
-        app = web.Application(client_max_size=MAX_BYTES)
-        app.router.add_get("/voiceprint/health", self._health)
-        app.router.add_post("/voiceprint/identify", self._identify)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, self._port).start()
-        self._port = self._runner.addresses[0][1]
-
-    async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/voiceprint/health", self._health)
+        router.add_post("/voiceprint/identify", self._identify)
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         self.health_checks += 1
@@ -63,8 +51,7 @@ class Voiceprint(Fake):
         return web.json_response({"status": "healthy", "total_voiceprints": 2})
 
     async def _identify(self, request: web.Request) -> web.StreamResponse:
-        session = Session(headers={name.lower(): value for name, value in request.headers.items()})
-        self.sessions.append(session)
+        session = self._session_of(request)
         try:
             return await self._answer(request, session)
         except asyncio.CancelledError:
@@ -79,8 +66,8 @@ class Voiceprint(Fake):
             return web.json_response({"detail": "no file"}, status=422)
         ids: list[str] = session.started["speaker_ids"]
         try:
-            pcm = _pcm_of(file)
-        except (wave.Error, EOFError, ValueError):
+            pcm = pcm_of(file)
+        except ValueError:
             return web.json_response({"detail": "no 16 kHz mono WAV"}, status=400)
         session.audio_bytes = len(pcm)
         await asyncio.sleep(self.script.latency_ms / 1000)
@@ -128,10 +115,3 @@ def _likest(word: str, ids: list[str]) -> dict[str, Any]:
     if word in ids:
         return {"speaker_id": word, "score": ALIKE}
     return {"speaker_id": ids[0], "score": UNLIKE}
-
-
-def _pcm_of(file: bytes) -> bytes:
-    with wave.open(io.BytesIO(file), "rb") as reader:
-        if (reader.getnchannels(), reader.getsampwidth(), reader.getframerate()) != (1, 2, 16_000):
-            raise ValueError("another format")
-        return reader.readframes(reader.getnframes())

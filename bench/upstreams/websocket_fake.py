@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final, Generic, TypeVar
 from uuid import UUID
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 
 from bench.upstreams.fake import HOST, Fake, Session
 from bench.upstreams.script import Fault, Kind, Script, Stage
+from bench.upstreams.sentence_ear import SentenceEar
 
 INTERNAL_ERROR: Final = 1011
 
@@ -81,7 +82,7 @@ class WebSocketFake(Fake):
         fault = self._fault_of.pop(connection.id, None)
         assert connection.request is not None
         session = Session(headers=dict(connection.request.headers.raw_items()))
-        session.fault = f"{fault.kind.value}@{fault.stage.value}" if fault else ""
+        session.fault = str(fault or "")
         self.sessions.append(session)
         self.running += 1
         try:
@@ -104,3 +105,73 @@ async def stay_silent(connection: ServerConnection) -> None:
     """Nothing any more, whatever comes; raises ConnectionClosed in the end."""
     while True:
         await connection.recv()
+
+
+FakeT = TypeVar("FakeT", bound=WebSocketFake)
+
+
+class Talk(ABC, Generic[FakeT]):
+    """One session under the fault that it was given."""
+
+    garbage: ClassVar[str | bytes]
+    """No message of the protocol."""
+
+    def __init__(self, fake: FakeT, connection: ServerConnection, session: Session, fault: Fault | None) -> None:
+        self._fake = fake
+        self._connection = connection
+        self._session = session
+        self._fault = fault
+
+    def _has(self, kind: Kind) -> bool:
+        return self._fault is not None and self._fault.kind is kind
+
+    async def _fails(self, stage: Stage) -> bool:
+        """Whether the session ends here."""
+        if self._fault is None or self._fault.stage is not stage:
+            return False
+        match self._fault.kind:
+            case Kind.SILENT:
+                await stay_silent(self._connection)
+            case Kind.GARBAGE:
+                await self._connection.send(self.garbage)
+                await stay_silent(self._connection)
+            case Kind.CLOSE:
+                await self._hang_up()
+                return True
+        return await self._fails_as(self._fault.kind, stage)
+
+    async def _hang_up(self) -> None:
+        await self._connection.close(INTERNAL_ERROR)
+
+    @abstractmethod
+    async def _fails_as(self, kind: Kind, stage: Stage) -> bool:
+        """What only the protocol can say; whether the session ends by it."""
+
+
+class Recognition(Talk[FakeT]):
+    """A session that is told sound."""
+
+    def __init__(
+        self,
+        fake: FakeT,
+        connection: ServerConnection,
+        session: Session,
+        fault: Fault | None,
+        ear: SentenceEar,
+    ) -> None:
+        super().__init__(fake, connection, session, fault)
+        self._ear = ear
+
+    @abstractmethod
+    async def _answer(self) -> None:
+        """What is told behind each piece of sound."""
+
+    async def _takes(self, pcm: bytes) -> bool:
+        """Whether the session goes on; its fault strikes behind the first sound."""
+        is_first = not self._session.audio_bytes
+        self._session.audio_bytes += len(pcm)
+        if is_first and await self._fails(Stage.STREAM):
+            return False
+        self._ear.hear(pcm)
+        await self._answer()
+        return True

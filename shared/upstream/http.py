@@ -5,6 +5,8 @@ Rules
   followed: it would carry our headers to somebody else.
 - A proxy comes from the environment (`HTTPS_PROXY`, `NO_PROXY` …), except to this machine itself. The environment's
   .netrc is left alone: reading it blocks, and its passwords are not ours to send.
+- Numeric addresses pass through the loop's resolver too (uvloop's `sock_connect`, by which the library connects), so a
+  process that asks over HTTP has its threads: `resolves_names`.
 - Deadlines are the caller's, but for the connection's: the library alone knows when it is there.
 - An answer that is closed before its end takes its connection with it; one that was read to its end leaves it behind.
 """
@@ -54,6 +56,9 @@ class Answer:
 
 class HttpConnections:
     """Of one upstream in one process. Made anywhere; all else is the event loop's."""
+
+    resolves_names: Final = True
+    """Whatever the address: what belongs into the budget of the process's threads."""
 
     def __init__(self, name: str, *, connect_s: float, keep_s: float, tls: ssl.SSLContext | None = None) -> None:
         """`name` is the upstream's, for its metrics. `tls` verifies instead of the common context."""

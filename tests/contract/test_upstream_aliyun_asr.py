@@ -16,8 +16,16 @@ from shared.marks import Mark
 from shared.settings import EngineChoice
 from shared.upstream.aliyun_token import fetch_token, signed_query, token_of
 from shared.upstream.faults import Code, Kind, UpstreamError
-from tests.contract.test_upstream_asr_streams import failure_of, next_failure
-from tests.fakes.remote_asr import Ear, engine_of, marked, recogniser_of, refusing_port, text_of
+from tests.fakes.remote_asr import (
+    Ear,
+    engine_of,
+    failure_of,
+    marked,
+    next_failure,
+    recogniser_of,
+    refusing_port,
+    text_of,
+)
 from workers.asr.engines.registry import make_engine
 
 pytestmark = pytest.mark.contract

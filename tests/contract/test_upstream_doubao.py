@@ -11,8 +11,7 @@ from shared.errors import ConfigError
 from shared.marks import Mark
 from shared.settings import EngineChoice
 from shared.upstream.faults import Code, Kind
-from tests.contract.test_upstream_asr_streams import failure_of
-from tests.fakes.remote_asr import Ear, engine_of, marked, quiet, recogniser_of, text_of
+from tests.fakes.remote_asr import Ear, engine_of, failure_of, marked, quiet, recogniser_of, text_of
 from workers.asr.engines.registry import make_engine
 
 pytestmark = pytest.mark.contract

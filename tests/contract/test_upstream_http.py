@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import trustme
 from aiohttp import web
 
+from shared.process.probes import RESOLVER_THREADS
 from shared.upstream.faults import Code, Kind, UpstreamError
 from shared.upstream.http import HttpConnections
 
@@ -193,3 +196,29 @@ async def test_the_password_file_of_the_machine_is_left_alone(monkeypatch: pytes
     async with server(handler) as url, connections() as http:
         (await http.post(url, headers={}, json={})).close()
     assert headers == [None]
+
+
+COUNTED = """
+import asyncio, uvloop
+from shared.process.probes import thread_count
+from shared.upstream.faults import UpstreamError
+from shared.upstream.http import HttpConnections
+
+async def main():
+    before = thread_count()
+    http = HttpConnections("Test", connect_s=5, keep_s=0)
+    try:
+        await http.get("http://127.0.0.1:1/", headers={})
+    except UpstreamError as error:
+        assert error.code == "upstream_connect", error.code
+    await http.close()
+    print(thread_count() - before)
+
+uvloop.run(main())
+"""
+
+
+def test_the_threads_that_it_costs_are_in_the_budget() -> None:
+    """Of a process of its own: a numeric address, too, may start the resolver's threads, and then that is known."""
+    ran = subprocess.run([sys.executable, "-c", COUNTED], capture_output=True, text=True, timeout=60, check=True)
+    assert int(ran.stdout) <= (RESOLVER_THREADS if HttpConnections.resolves_names else 0)

@@ -14,7 +14,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -192,6 +193,18 @@ class Cluster:
 async def off_loop(call: Callable[..., T], *arguments: object) -> T:
     """A blocking call about a cluster: the devices of this process go on while it waits."""
     return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+
+
+@asynccontextmanager
+async def running(cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The same as `with cluster`, for a test whose fakes live on the loop."""
+    await off_loop(cluster.__enter__)
+    try:
+        yield cluster
+    except BaseException as error:
+        await off_loop(lambda error=error: cluster.__exit__(type(error), error, None))
+        raise
+    await off_loop(lambda: cluster.__exit__(None, None, None))
 
 
 async def metric(cluster: Cluster, program: str, name: str, slot: int = 0, **labels: str) -> float:

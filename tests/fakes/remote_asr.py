@@ -9,9 +9,14 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from bench.upstreams.fake import HOST, Fake
+from bench.upstreams.script import Fault, Script
 from shared.marks import Mark, sound_of
 from shared.settings import EngineChoice
+from shared.upstream.faults import UpstreamError
+from tests.fakes.link_rig import until
 from workers.asr.engines.engine import Brief, RemoteEngine
 from workers.asr.engines.registry import make_engine
 from workers.asr.engines.remote import RemoteRecogniser
@@ -98,3 +103,29 @@ async def text_of(recogniser: RemoteRecogniser, pcm: bytes, ear: Ear | None = No
         await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE_S):
         return (await recogniser.finish()).text
+
+
+def with_fault(text: str) -> Script:
+    return Script(fault=Fault.parse(text))
+
+
+async def failure_of(recogniser: RemoteRecogniser, pcm: bytes) -> UpstreamError:
+    """How an utterance fails."""
+    with pytest.raises(UpstreamError) as failure:
+        await text_of(recogniser, pcm)
+    return failure.value
+
+
+async def next_failure(recogniser: RemoteRecogniser) -> UpstreamError:
+    """What `feed` raises at last."""
+    failures: list[UpstreamError] = []
+
+    def has_failed() -> bool:
+        try:
+            recogniser.feed(b"")
+        except UpstreamError as error:
+            failures.append(error)
+        return bool(failures)
+
+    await until(has_failed)
+    return failures[0]

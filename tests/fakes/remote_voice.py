@@ -25,14 +25,7 @@ PATIENT = {
     "queue_timeout_s": 20,
     "cancel_timeout_s": 10,
 }
-_DEADLINES = {"connect": "connect_timeout_s", "start": "first_timeout_s", "stream": "idle_timeout_s"}
 PATIENCE_S = 30.0
-
-
-def impatient(fault: str, seconds: float) -> dict[str, float]:
-    """Options that find a silence soon; all other deadlines are generous."""
-    kind, _, stage = fault.partition("@")
-    return {_DEADLINES.get(stage, "idle_timeout_s"): seconds} if kind == "silent" else {}
 
 
 def mark(number: int) -> str:

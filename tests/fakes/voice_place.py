@@ -24,6 +24,9 @@ from tests.fakes.tone_server import ToneServer, build
 from tests.fakes.tts_stream import RecordingStream
 from workers.tts.service import TtsService
 
+if find_spec("onnx"):
+    from tests.fakes import tiny_voices
+
 
 def _none(_: Path) -> dict[str, Any]:
     return {}
@@ -31,15 +34,11 @@ def _none(_: Path) -> dict[str, Any]:
 
 def _piper(directory: Path) -> dict[str, Any]:
     """Without the noise, which would make no two sounds alike."""
-    from tests.fakes.tiny_voices import piper_voice
-
-    return {"model": str(piper_voice(directory)), "noise_scale": 0, "noise_w": 0}
+    return {"model": str(tiny_voices.piper_voice(directory)), "noise_scale": 0, "noise_w": 0}
 
 
 def _sherpa(directory: Path) -> dict[str, Any]:
-    from tests.fakes.tiny_voices import vits_voice
-
-    return {"model_dir": str(vits_voice(directory)), "noise_scale": 0, "noise_w": 0}
+    return {"model_dir": str(tiny_voices.vits_voice(directory)), "noise_scale": 0, "noise_w": 0}
 
 
 LOCAL: Mapping[str, Callable[[Path], dict[str, Any]]] = {
@@ -52,7 +51,7 @@ LOCAL: Mapping[str, Callable[[Path], dict[str, Any]]] = {
 }
 """Type → what makes the options of its section, in a directory of its own."""
 NEEDED: Mapping[str, tuple[str, ...]] = {"piper": ("piper", "onnx"), "sherpa": ("sherpa_onnx", "onnx")}
-"""Type → the packages of an extra that it runs with, and what makes its tiny voice; imported only if they are there."""
+"""Type → the packages of an extra that it runs with, and what makes its tiny voice."""
 REMOTE: Mapping[str, type[Fake]] = {
     "tone": ToneServer,
     "aliyun_stream": AliyunTts,

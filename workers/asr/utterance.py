@@ -99,6 +99,9 @@ class Utterance:
         self._recogniser: Recogniser | None = None
         self._attempt = 0
         self._is_repeat = self._has_repeated = self._is_catching_up = self._is_cancelled = False
+        self._has_failed = False
+        self._is_over = asyncio.Event()
+        """Speech is over."""
         self._fed_bytes = 0
         self._partial = ""
         self._loop = asyncio.get_running_loop()
@@ -112,7 +115,7 @@ class Utterance:
     @property
     def end_owner(self) -> EndOwner:
         """Who finds its end of speech."""
-        return self._chain.current.endpoint
+        return "own" if self._has_failed else self._chain.current.endpoint
 
     @property
     def kept_bytes(self) -> int:
@@ -138,6 +141,7 @@ class Utterance:
         """Speech is over; the clock runs."""
         self.position, self.speech_ms = position, speech_ms
         self._ended_s = self._loop.time()
+        self._is_over.set()
         if self._voice is not None:
             self._voice.end()
         if self._timeout is not None:
@@ -158,11 +162,18 @@ class Utterance:
             self.transcript = transcript
         except EngineError as error:
             metrics.FAILURES.labels(error.code).inc()
+            await self._said_out(error)
             self._listener.on_failure(self, error)
         else:
             self._listener.on_text(self)
         finally:
             self._let_go()
+
+    async def _said_out(self, error: EngineError) -> None:
+        self._has_failed = True
+        self._let_go()
+        if not error.retryable:
+            await self._is_over.wait()
 
     async def _recognise(self) -> Transcript:
         while True:

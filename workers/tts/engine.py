@@ -81,7 +81,7 @@ class RemoteEngine(Protocol):
 
     @property
     def is_named(self) -> bool:
-        """Must its host's name be resolved? That costs the process libuv's four threads."""
+        """Must its host's name be resolved, or does it ask over HTTP? That costs the process libuv's four threads."""
 
     async def start(self) -> None:
         """Called once, before anything else. Must not fail because the service is away. Raises ConfigError."""

@@ -49,6 +49,10 @@ class DoubaoAsrOptions(Options):
             return self.ws_url
         return f"{HOST}/api/v3/sauc/bigmodel_{'nostream' if self.enable_multilingual else 'async'}"
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.url,)
+
 
 class HuoshanTtsOptions(Options):
     """type: huoshan_double_stream (bidirectional synthesis, v3). The voice decides the language."""

@@ -209,6 +209,29 @@ async def test_when_all_fail_there_is_one_typed_error() -> None:
     assert ear.texts == []
 
 
+async def test_nobody_is_interrupted_to_be_told_of_a_failure() -> None:
+    """What no other worker would mend is told when speech is over; our own silence ends it then, and no sound waits."""
+    cloud = Cloud([REFUSED], fails_at="begin", endpoint="upstream")
+    utterance, ear = Bench(cloud).begin()
+    utterance.feed(b"one ", 1)
+    await until(lambda: utterance.end_owner == "own")
+    utterance.feed(b"two", 2)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (ear.ends, utterance.kept_bytes) == (0, 0)
+    utterance.end(2, 0)
+    await ear.waits()
+    assert [error.code for error in ear.errors] == [Code.AUTH]
+
+
+async def test_what_another_worker_may_mend_is_told_at_once() -> None:
+    """It hears the sound while one speaks on."""
+    utterance, ear = Bench(Local([EngineError("died", code="engine_died", retryable=True)], fails_at="begin")).begin()
+    utterance.feed(b"one ", 1)
+    await ear.waits()
+    assert [error.code for error in ear.errors] == ["engine_died"]
+
+
 async def test_an_engine_that_raises_anything_is_passed_over() -> None:
     """A bug of one engine costs no utterance if there is another."""
     cloud, local = Cloud(fails_at="begin"), Local()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.models import ENGINES, Engine, directory_of, row_of, size_of, types_in_use
+from ops.models import ENGINES, Engine, directory_of, row_of, section_rows, size_of, types_in_use
 from shared.config.engine_choice import KINDS
-from shared.settings import AsrSettings, EngineChoice, Settings
+from shared.settings import AsrSettings, EngineChoice, Settings, TtsSettings
 
 pytestmark = pytest.mark.unit
 
@@ -44,3 +44,18 @@ def test_sizes_count_files_of_all_levels(tmp_path: Path) -> None:
     (tmp_path / "a" / "x").write_bytes(b"12345")
     assert size_of(tmp_path) == 5
     assert directory_of(Engine("asr", "x", "", "json", "json", "nowhere")) is None
+
+
+def test_sections_show_where_their_model_or_service_is(tmp_path: Path) -> None:
+    """A directory with its size, an address without its secrets, and what is missing with how to get it."""
+    (tmp_path / "voice.onnx").write_bytes(b"1234")
+    (tmp_path / "voice.onnx.json").write_text("{}")
+    piper = EngineChoice(name="Mine", type="piper", options={"model": str(tmp_path)})
+    cloud = EngineChoice(name="Cloud", type="edge", options={"url": "wss://example.com/x?key=secret"})
+    lost = EngineChoice(name="Lost", type="piper", options={"model": str(tmp_path / "nowhere.onnx")})
+    tts = TtsSettings(engine=piper, fallbacks=("Cloud",), engines={"Cloud": cloud, "Lost": lost})
+    rows = {row.what: row for row in section_rows(Settings(tts=tts))}
+    assert rows["section Mine"].size_bytes == 4 and rows["section Mine"].in_use
+    assert rows["section Cloud"].directory == "wss://example.com/x" and rows["section Cloud"].in_use
+    assert rows["section Lost"].directory is None and "nowhere.onnx" in rows["section Lost"].get
+    assert not rows["section Lost"].in_use

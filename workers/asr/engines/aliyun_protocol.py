@@ -4,7 +4,7 @@ Text messages are JSON: a header with name, task and status, and a payload. Soun
 only after TranscriptionStarted. StopTranscription makes the service end the open sentence; the task is over with
 TranscriptionCompleted, which comes without any sentence if there was only silence.
 
-Source: help.aliyun.com/document_detail/84428.html (protocol) and document_detail/459864.html (codes).
+Source: help.aliyun.com/document_detail/84428.html.
 """
 
 from __future__ import annotations
@@ -12,51 +12,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final
 
-from shared.upstream.faults import Code, CodeTable, Kind, UpstreamError
+from shared.upstream.aliyun_codes import SUCCESS, gateway_codes
+from shared.upstream.faults import Code, Kind, UpstreamError
 from workers.asr.engines.dialogue import Message, News, Over, Partial, SentenceOver, Started, joined
 
 NAMESPACE: Final = "SpeechTranscriber"
-SUCCESS: Final = 20000000
 NO_SPEECH: Final = 40270002
 """Nothing in the sound was speech."""
 DECODE_ERROR: Final = 40270003
 PACKET_BYTES: Final = 3200
 """100 ms."""
 
-CODES = CodeTable(
-    MappingProxyType(
-        {
-            "40000000": (Code.REFUSED, Kind.RETRYABLE),
-            "40000001": (Code.AUTH, Kind.FATAL),
-            "40000002": (Code.REFUSED, Kind.RETRYABLE),
-            "40000003": (Code.REFUSED, Kind.FATAL),
-            "40000004": (Code.IDLE_TIMEOUT, Kind.RETRYABLE),
-            "40000005": (Code.QUOTA, Kind.QUOTA),
-            "40000010": (Code.AUTH, Kind.FATAL),
-            "40010001": (Code.REFUSED, Kind.FATAL),
-            "40010003": (Code.REFUSED, Kind.RETRYABLE),
-            "40010004": (Code.CLOSED, Kind.RETRYABLE),
-            "40010005": (Code.REFUSED, Kind.RETRYABLE),
-            "40020105": (Code.AUTH, Kind.FATAL),
-            "40020106": (Code.AUTH, Kind.FATAL),
-            "40020503": (Code.AUTH, Kind.FATAL),
-            "40270003": (Code.INPUT, Kind.INPUT),
-            "41000002": (Code.AUTH, Kind.FATAL),
-            "41000003": (Code.AUTH, Kind.FATAL),
-            "41010101": (Code.REFUSED, Kind.FATAL),
-            "41010120": (Code.IDLE_TIMEOUT, Kind.RETRYABLE),
-            "41040201": (Code.IDLE_TIMEOUT, Kind.RETRYABLE),
-            "50000000": (Code.FAILED, Kind.RETRYABLE),
-            "50000001": (Code.FAILED, Kind.RETRYABLE),
-            "52010001": (Code.FAILED, Kind.RETRYABLE),
-        }
-    )
+CODES = gateway_codes(
+    {
+        "40270003": (Code.INPUT, Kind.INPUT),
+        "41010120": (Code.IDLE_TIMEOUT, Kind.RETRYABLE),
+        "41040201": (Code.IDLE_TIMEOUT, Kind.RETRYABLE),
+    }
 )
-"""40000000, 40000002, 40010003 and 40010005 stand for many things, some of which pass: only their number opens the
-breaker. 40000010 is an ended trial, 41010120 and 41040201 mean that no sound came for too long."""
+"""41010120 and 41040201 mean that no sound came for too long."""
 
 
 @dataclass(frozen=True, slots=True)

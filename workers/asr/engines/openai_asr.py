@@ -21,7 +21,6 @@ from shared.config.options.openai import OpenAiAsrOptions
 from shared.settings import EngineChoice
 from shared.upstream.deadlines import Deadlines
 from shared.upstream.faults import GIVEN_UP, Code, UpstreamError
-from shared.upstream.host import is_name
 from shared.upstream.http import Answer, HttpConnections
 from shared.upstream.tls import prepare_trust
 from shared.upstream.upstream import Limits, Request, Upstream
@@ -43,7 +42,7 @@ class OpenAiAsrEngine:
     def __init__(self, choice: EngineChoice) -> None:
         """Raises ConfigError."""
         self._options = options = OpenAiAsrOptions.of(choice)
-        self.resolves_names = is_name(options.url)
+        self.resolves_names = HttpConnections.resolves_names
         prepare_trust(options.url)
         name = f"ASR.{choice.name}"
         self.upstream = Upstream(name, _limits(options))

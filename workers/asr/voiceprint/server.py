@@ -49,8 +49,8 @@ class VoiceprintServer:
         return f"VoiceprintServer({self._address.base})"
 
     @property
-    def is_named(self) -> bool:
-        return self._address.is_named
+    def resolves_names(self) -> bool:
+        return self._connections.resolves_names
 
     async def is_well(self) -> bool:
         """Whatever goes wrong means no."""

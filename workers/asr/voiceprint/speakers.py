@@ -139,8 +139,8 @@ class Speakers:
 
     @property
     def resolves_names(self) -> bool:
-        """Whether the server's address is a name: looking one up costs the process libuv's threads."""
-        return self._server.is_named
+        """Whether the process needs libuv's threads."""
+        return self._server.resolves_names
 
     def listen(self, session: str) -> Voice:
         """Somebody begins to speak."""

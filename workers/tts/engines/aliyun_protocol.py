@@ -5,7 +5,7 @@ no task, between the task's SynthesisStarted and its SynthesisCompleted; what co
 and is dropped. There is no way to cancel a task but to close the connection.
 
 Source: help.aliyun.com/zh/isi/user-guide/websocket-protocol-description-for-cosyvoice-tts (protocol), help.aliyun.com/
-zh/isi/developer-reference/cosyvoice-api-details (lengths), help.aliyun.com/document_detail/459864.html (codes).
+zh/isi/developer-reference/cosyvoice-api-details (lengths).
 """
 
 from __future__ import annotations
@@ -17,48 +17,25 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final
 
-from shared.upstream.faults import Code, CodeTable, Kind, UpstreamError
+from shared.upstream.aliyun_codes import SUCCESS, gateway_codes
+from shared.upstream.faults import Code, Kind, UpstreamError
 
 NAMESPACE: Final = "FlowingSpeechSynthesizer"
-SUCCESS: Final = 20000000
 MAX_PIECE_CHARS: Final = 1000
 """Of one RunSynthesis; the service takes 2000, with each Chinese character as two. It joins the pieces again."""
 NO_SUCH_VOICE: Final = "error code: 418"
 """In the text of status 41020001."""
 
-CODES = CodeTable(
-    MappingProxyType(
-        {
-            "403": (Code.AUTH, Kind.FATAL),
-            "40000000": (Code.REFUSED, Kind.RETRYABLE),
-            "40000001": (Code.AUTH, Kind.FATAL),
-            "40000002": (Code.REFUSED, Kind.RETRYABLE),
-            "40000003": (Code.REFUSED, Kind.FATAL),
-            "40000004": (Code.IDLE_TIMEOUT, Kind.RETRYABLE),
-            "40000005": (Code.QUOTA, Kind.QUOTA),
-            "40000010": (Code.AUTH, Kind.FATAL),
-            "40010001": (Code.REFUSED, Kind.FATAL),
-            "40010002": (Code.REFUSED, Kind.FATAL),
-            "40010003": (Code.REFUSED, Kind.RETRYABLE),
-            "40010004": (Code.CLOSED, Kind.RETRYABLE),
-            "40010005": (Code.REFUSED, Kind.RETRYABLE),
-            "40020105": (Code.AUTH, Kind.FATAL),
-            "40020106": (Code.AUTH, Kind.FATAL),
-            "40020503": (Code.AUTH, Kind.FATAL),
-            "41000002": (Code.AUTH, Kind.FATAL),
-            "41000003": (Code.AUTH, Kind.FATAL),
-            "41010101": (Code.REFUSED, Kind.FATAL),
-            "41020001": (Code.REFUSED, Kind.RETRYABLE),
-            "41020001_418": (Code.REFUSED, Kind.FATAL),
-            "50000000": (Code.FAILED, Kind.RETRYABLE),
-            "50000001": (Code.FAILED, Kind.RETRYABLE),
-            "52010001": (Code.FAILED, Kind.RETRYABLE),
-        }
-    )
+CODES = gateway_codes(
+    {
+        "403": (Code.AUTH, Kind.FATAL),
+        "40010002": (Code.REFUSED, Kind.FATAL),
+        "41020001": (Code.REFUSED, Kind.RETRYABLE),
+        "41020001_418": (Code.REFUSED, Kind.FATAL),
+    }
 )
-"""40000000, 40010003 and 41020001 stand for many things, some of which pass: only their number opens the breaker.
-40000002 is a message that the service's state does not allow, 40000010 an ended trial, 41020001_418 a voice that the
-service does not have."""
+"""41020001 stands for many things, some of which pass: only its number opens the breaker. 41020001_418 is a voice that
+the service does not have."""
 
 
 @dataclass(frozen=True, slots=True)

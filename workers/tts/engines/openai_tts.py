@@ -19,7 +19,6 @@ from shared.config.options.openai import OpenAiTtsOptions
 from shared.settings import EngineChoice
 from shared.upstream.deadlines import Deadlines
 from shared.upstream.faults import Code, Kind, UpstreamError
-from shared.upstream.host import is_name
 from shared.upstream.http import Answer, HttpConnections
 from shared.upstream.tls import prepare_trust
 from shared.upstream.upstream import Limits, Upstream
@@ -45,7 +44,7 @@ class OpenAiEngine:
 
     def __init__(self, section: str, options: dict[str, Any]) -> None:
         self._options = OpenAiTtsOptions.of(EngineChoice(name=section, type="openai", options=options))
-        self.is_named = is_name(self._options.url)
+        self.is_named = HttpConnections.resolves_names
         prepare_trust(self._options.url)
         name = f"TTS.{section}"
         self._upstream = Upstream(name, _limits(self._options))
