@@ -3,9 +3,9 @@
     python -m bench.chaos --devices 50 --seconds 600 --seed 7
 
 Starts a cluster of its own and judges it all the time (bench/trial/judge.py, books.py and wire_book.py say by which
-rules); the exit code is 1 if there is a complaint or, unless services outside are asked, if anybody was let go. The seed names the plan of faults and what
-the people do; the same seed is the same plan. `--engines embedded` has real engines behind it; then marks are not
-judged. `--keep-logs DIRECTORY` keeps the processes' logs.
+rules); the exit code is 1 if there is a complaint or, unless services outside are asked, if anybody was let go. The
+seed names the plan of faults and what the people do; the same seed is the same plan. `--engines embedded` has real
+engines behind it; then marks are not judged. `--keep-logs DIRECTORY` keeps the processes' logs.
 
 `--engines upstream` asks services outside: fakes in this process that hear and say marks, and fail, hang, slow down and
 vanish by a plan of their own. Each person must hear an answer or an apology every time. Workers are killed as well, but
