@@ -226,9 +226,19 @@ async def test_the_upstream_may_own_the_end_of_speech(service: RecogniserService
             assert 900 <= ear.endpoints[0] <= 900 + 2400
 
 
-async def two_sentences(fake: Fake, recogniser: RemoteRecogniser, turn: int) -> Ear:
+@of(ALIYUN, DOUBAO)
+async def test_what_is_said_behind_an_accepted_end_is_not_in_the_text(service: RecogniserService) -> None:
+    """That sound is heard again, as the next utterance's: nobody shall hear it twice."""
+    async with service.make() as fake, recogniser_of(fake, endpoint="upstream") as recogniser:
+        for turn in range(2):
+            await two_sentences(fake, recogniser, turn, ends_there=True)
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await recogniser.finish()).text == Mark(turn, 0).word
+
+
+async def two_sentences(fake: Fake, recogniser: RemoteRecogniser, turn: int, *, ends_there: bool = False) -> Ear:
     """An utterance that the service cuts twice, up to its finish."""
-    ear = Ear()
+    ear = Ear(ends_there=ends_there)
     recogniser.begin(ear.brief(turn), ear.on_partial)
     for part in range(2):
         recogniser.feed(marked(Mark(turn, part), 900))

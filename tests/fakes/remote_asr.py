@@ -51,15 +51,18 @@ class Ear:
 
     partials: list[str] = field(default_factory=list)
     endpoints: list[int | None] = field(default_factory=list)
+    ends_there: bool = False
+    """Whether an end of speech that the service finds ends the utterance."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_partial(self, text: str) -> None:
         self.partials.append(text)
         self.changed.set()
 
-    def on_endpoint(self, at_ms: int | None) -> None:
+    def on_endpoint(self, at_ms: int | None) -> bool:
         self.endpoints.append(at_ms)
         self.changed.set()
+        return self.ends_there
 
     def brief(self, utterance: int = 1, session: str = "session") -> Brief:
         return Brief(session, utterance, on_endpoint=self.on_endpoint)

@@ -35,11 +35,13 @@ class FreeListening(Listening):
         self._ending: tuple[Utterance, int | None] | None = None
         """Whose end an upstream has found, at which sample."""
 
-    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> None:
-        if utterance is self._current and not self._is_over:
-            at_sample = None if at_ms is None else self._from_sample + max(0, at_ms) * SAMPLES_PER_MS
-            self._ending = (utterance, at_sample)
-            self._end_as_told()
+    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> bool:
+        if utterance is not self._current or self._is_over:
+            return False
+        at_sample = None if at_ms is None else self._from_sample + max(0, at_ms) * SAMPLES_PER_MS
+        self._ending = (utterance, at_sample)
+        self._end_as_told()
+        return True
 
     @property
     def _is_busy(self) -> bool:

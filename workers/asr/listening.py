@@ -102,9 +102,9 @@ class Listening(ABC):
         position = max(self._spec.position, utterance.position - 1)
         self._stream.event(Partial(position, utterance.number, text))
 
-    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> None:
+    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> bool:
         """A held key is ended by who holds it."""
-        return
+        return False
 
     def on_text(self, utterance: Utterance) -> None:
         while self._utterances and self._utterances[0].transcript is not None:

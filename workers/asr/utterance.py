@@ -68,8 +68,11 @@ class Listener(Protocol):
 
     def on_partial(self, utterance: Utterance, text: str) -> None: ...
 
-    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> None:
-        """The engine that owns the end of speech has found it, so far from the utterance's first sample."""
+    def on_endpoint(self, utterance: Utterance, at_ms: int | None) -> bool:
+        """The engine that owns the end of speech has found it, so far from the utterance's first sample.
+
+        True: the utterance ends there. False: it does not, or not for that.
+        """
 
     def on_text(self, utterance: Utterance) -> None: ...
 
@@ -244,9 +247,9 @@ class Utterance:
             if attempt == self._attempt and self._recogniser is not None:
                 self._on_partial(text)
 
-        def on_endpoint(at_ms: int | None) -> None:
-            if attempt == self._attempt and self._ended_s is None and self.end_owner == "upstream":
-                self._listener.on_endpoint(self, at_ms)
+        def on_endpoint(at_ms: int | None) -> bool:
+            is_wanted = attempt == self._attempt and self._ended_s is None and self.end_owner == "upstream"
+            return is_wanted and self._listener.on_endpoint(self, at_ms)
 
         if not self._sound.is_whole:
             raise EngineError("too much sound waits for a recogniser", code="asr_overloaded")

@@ -75,7 +75,7 @@ def test_a_task_tells_its_start_its_sentences_and_its_end() -> None:
     assert task.read(event("TranscriptionResultChanged", {"index": 1, "result": "北京的天"})) == [Partial("北京的天")]
     assert task.read(event("SentenceEnd", {"index": 1, "time": 1820, "result": "北京的天气。"})) == [
         Partial("北京的天气。"),
-        SentenceOver(1820),
+        SentenceOver(1820, "北京的天气。"),
     ]
     assert task.read(event("TranscriptionResultChanged", {"index": 2, "result": "谢"})) == [Partial("北京的天气。谢")]
     task.read(event("SentenceEnd", {"index": 2, "time": 2600, "result": "谢谢。"}))

@@ -114,7 +114,7 @@ def test_a_session_tells_its_start_its_sentences_and_its_end() -> None:
     session = dialogue()
     assert session.read(answer({"result": {"text": ""}})) == [Started()]
     assert session.read(answer(result(("你", False)))) == [Partial("你")]
-    assert session.read(answer(result(("你好。", True)))) == [Partial("你好。"), SentenceOver(1200)]
+    assert session.read(answer(result(("你好。", True)))) == [Partial("你好。"), SentenceOver(1200, "你好。")]
     assert session.read(answer(result(("你好。", True)))) == []
     assert session.read(answer(result(("你好。", True), ("再", False)))) == [Partial("你好。再")]
     session.closing()
@@ -154,7 +154,7 @@ def test_no_speech_before_the_end_is_only_news() -> None:
     session = dialogue()
     assert session.read(answer({"code": 1013})) == [Started()]
     assert session.read(answer({"code": 1013})) == []
-    assert session.read(answer(result(("hello", True)))) == [Partial("hello"), SentenceOver(1200)]
+    assert session.read(answer(result(("hello", True)))) == [Partial("hello"), SentenceOver(1200, "hello")]
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,17 @@ def test_the_cpp_server_of_two_passes() -> None:
         Partial("今天天气"),
     ]
     one.closing()
-    assert told(one, answer(OFFLINE, "今天天气不错。", is_final=False)) == [Partial("今天天气不错。"), SentenceOver()]
+    assert told(one, answer(OFFLINE, "今天天气不错。", is_final=False)) == [
+        Partial("今天天气不错。"),
+        SentenceOver(None, "今天天气不错。"),
+    ]
     assert told(one, answer(OFFLINE, "是吗？", is_final=True)) == [Over("今天天气不错。是吗？")]
 
 
 def test_the_cpp_server_may_end_without_a_text() -> None:
     """Then it does not even name a mode."""
     one = dialogue()
-    assert told(one, answer(OFFLINE, "好。", is_final=False)) == [Partial("好。"), SentenceOver()]
+    assert told(one, answer(OFFLINE, "好。", is_final=False)) == [Partial("好。"), SentenceOver(None, "好。")]
     one.closing()
     assert one.read('{"text": "", "wav_name": "s-1", "is_final": true}') == [Over("好。")]
 
@@ -81,7 +84,8 @@ def test_the_python_server_is_final_while_one_speaks() -> None:
     assert told(one, answer(ONLINE, "hello", is_final=True)) == [Partial("hello")]
     one.closing()
     late = (answer(OFFLINE, "hello there.", is_final=True), answer(ONLINE, "more", is_final=False))
-    assert told(one, *late) == [Partial("hello there."), SentenceOver(), Partial("hello there. more")]
+    over = SentenceOver(None, "hello there.")
+    assert told(one, *late) == [Partial("hello there."), over, Partial("hello there. more")]
     assert told(one, answer(OFFLINE, "and more.", is_final=False)) == [Over("hello there. and more.")]
 
 

@@ -113,7 +113,8 @@ class AliyunDialogue:
         index, at_ms = _index(payload), payload.get("time")
         self._open.pop(index, None)
         self._sentences[index] = _result(payload)
-        return [Partial(self._text()), SentenceOver(at_ms if isinstance(at_ms, int) and at_ms >= 0 else None)]
+        said = joined(self._sentences[each] for each in sorted(self._sentences))
+        return [Partial(self._text()), SentenceOver(at_ms if isinstance(at_ms, int) and at_ms >= 0 else None, said)]
 
     def _text(self) -> str:
         sentences = {**self._open, **self._sentences}

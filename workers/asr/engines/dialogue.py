@@ -27,9 +27,10 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class SentenceOver:
-    """It found an end of speech, `at_ms` after the first sample if it says where."""
+    """It found an end of speech, `at_ms` after the first sample if it says where; `text` is what was said before it."""
 
     at_ms: int | None = None
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

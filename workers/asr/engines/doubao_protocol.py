@@ -250,7 +250,7 @@ class DoubaoDialogue:
         text = joined(map(_text, sentences)) or _text(result) or self._sentences
         news: list[News] = [Partial(text)] if text != self._text else []
         if len(definite) > len(self._sentences) and not is_last:
-            news.append(SentenceOver(_end_ms(sentences)))
+            news.append(SentenceOver(_end_ms(sentences), definite))
         self._sentences, self._text = definite or self._sentences, text
         return news
 

@@ -25,15 +25,17 @@ from shared.errors import EngineError
 
 OnPartial = Callable[[str], None]
 OnLoss = Callable[[EngineError], None]
-OnEndpoint = Callable[[int | None], None]
+OnEndpoint = Callable[[int | None], bool]
 """Told once an utterance: where in its sound, in ms from its first sample, the upstream found the end of speech; None
-if it does not say where. Nothing happens if the utterance is over already."""
+if it does not say where. True: the utterance ends there, and what was said behind it belongs to the next one. False:
+somebody else ends it, or it is over already."""
 
 EndOwner = Literal["own", "upstream"]
 
 
-def _nobody_asks(at_ms: int | None) -> None:
+def _nobody_asks(at_ms: int | None) -> bool:
     """Our own search ends the utterance."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class FunDialogue:
         if self._is_last(answer, is_piece=is_piece):
             return [Over(self._heard())]
         partial: list[News] = [Partial(self._heard())] if text else []
-        return partial if is_piece or not text else [*partial, SentenceOver()]
+        return partial if is_piece or not text else [*partial, SentenceOver(None, joined(self._sentences))]
 
     def _is_last(self, answer: Mapping[str, Any], *, is_piece: bool) -> bool:
         is_final = answer.get("is_final") is True

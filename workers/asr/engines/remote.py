@@ -214,13 +214,16 @@ class RemoteSession:
                 self._is_started = True
             case Partial(text):
                 self._on_partial(text)
-            case SentenceOver(at_ms):
-                self._on_sentence_over(at_ms)
+            case SentenceOver(at_ms, text):
+                self._on_sentence_over(at_ms, text)
 
-    def _on_sentence_over(self, at_ms: int | None) -> None:
-        if self._service.endpoint == "upstream" and not self._is_finished and not self._was_endpoint_told:
-            self._was_endpoint_told = True
-            self._brief.on_endpoint(at_ms)
+    def _on_sentence_over(self, at_ms: int | None, text: str) -> None:
+        if self._service.endpoint != "upstream" or self._is_finished or self._was_endpoint_told:
+            return
+        self._was_endpoint_told = True
+        # What was sent behind that place is heard again as the next utterance's: it must not be in this text too.
+        if self._brief.on_endpoint(at_ms) and at_ms is not None and not self._text.done():
+            self._text.set_result(text)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
