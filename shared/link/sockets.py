@@ -131,7 +131,7 @@ class RouterLink:
 
     def close(self) -> None:
         self._file.remove()
-        self._close_monitor()
+        _stop_monitor(self._raw, self._monitor)
         self._socket.close()
 
     def origin_of(self, worker: WorkerId) -> str | None:
@@ -167,7 +167,7 @@ class RouterLink:
             raise ConfigError(key, endpoint, f"a socket we can bind ({error.strerror})") from error
 
     def _abandon(self) -> None:
-        self._close_monitor()
+        _stop_monitor(self._raw, self._monitor)
         self._raw.close(0)
 
     def _receive_with_origin(self, flags: int) -> list[bytes]:
@@ -226,10 +226,6 @@ class RouterLink:
         if count is not None:
             log.warning("link_stranger_refused", reason=reason.value, times=count)
 
-    def _close_monitor(self) -> None:
-        self._monitor.close(0)
-        self._raw.disable_monitor()
-
 
 class WorkerLink:
     """The worker's end towards one router: a DEALER with an identity of its own."""
@@ -274,8 +270,7 @@ class WorkerLink:
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
         if self._monitor is not None:
-            self._monitor.close(0)
-            self._raw.disable_monitor()
+            _stop_monitor(self._raw, self._monitor)
             self._monitor = None
         self._socket.close(linger_ms)
 
@@ -308,6 +303,12 @@ class WorkerLink:
 def make_context() -> zmq.Context[zmq.Socket[bytes]]:
     """One per process: it costs two threads, however many sockets it has."""
     return zmq.Context(io_threads=1)
+
+
+def _stop_monitor(watched: zmq.Socket[bytes], monitor: LoopSocket) -> None:
+    """In this order: without a reader libzmq's thread waits for one for ever, holding what disabling needs."""
+    watched.disable_monitor()
+    monitor.close(0)
 
 
 def _set_common(socket: zmq.Socket[bytes], high_water: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.fakes.link_rig import LinkRig, until
 
 pytestmark = pytest.mark.link
 
+ROOT = Path(__file__).resolve().parents[2]
 WORKER = WorkerId("tts-00.edge0000")
 ROUND_TRIPS = 10_000
 
@@ -78,6 +81,12 @@ def test_no_edge_is_lost_between_sends_and_receives(
     """
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(ping_pong(f"ipc://{tmp_path}/edge", in_flight, is_inside)) == ROUND_TRIPS
+
+
+def test_a_router_closes_while_its_workers_go() -> None:
+    """Its monitor is stopped before its reader is closed: libzmq would wait for one for ever, and we for libzmq."""
+    closing = subprocess.run([sys.executable, "-m", "tests.fakes.closing_router"], cwd=ROOT, timeout=60, check=False)
+    assert closing.returncode == 0
 
 
 async def test_a_full_peer_is_told_and_nothing_spins_on_it(rig: LinkRig) -> None:
