@@ -1,12 +1,15 @@
 """What a command shows while it works: one line that changes in place on a terminal, plain lines elsewhere.
 
-A terminal that has gone away must not stop a cluster from being drained, so a line that cannot be written is dropped.
+A terminal that has gone away must not stop a cluster from being drained, nor spoil the exit code: what cannot be
+written is dropped, for good.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -28,10 +31,12 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end_progress()
+        with self._dropping():
+            self._console.file.flush()
 
     def line(self, text: str = "") -> None:
         """One finished line."""
-        with suppress(OSError, ValueError):
+        with self._dropping():
             self._console.print(text, markup=False)
             self._console.file.flush()
 
@@ -43,12 +48,12 @@ class Terminal:
         if not self._console.is_terminal:
             self.line(text)
             return
-        with suppress(OSError, ValueError):
+        with self._dropping():
             self._show(text)
 
     def end_progress(self) -> None:
         self._progress = ""
-        with suppress(OSError, ValueError):
+        with self._dropping():
             if self._status is not None:
                 self._status.stop()
         self._status = None
@@ -59,3 +64,14 @@ class Terminal:
             self._status.start()
         else:
             self._status.update(text)
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        """What fails here waits in Python's buffer and is flushed again at the end, where failing means status 120."""
+        try:
+            yield
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._console.file.fileno())
+                os.close(nowhere)

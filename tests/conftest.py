@@ -19,6 +19,9 @@ from tests.fakes.ports import ClusterPorts, free_cluster_ports
 
 PLAIN_USER = "nobody"
 
+# What a process prints waits in Python's buffer where it runs for its user; some machines' shells hide that.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # The same examples every time, so that a change is judged by what it changed. `explore` looks for new ones.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
