@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.config.options.table import OPTIONS
-from shared.errors import InvalidConfigError
-from shared.settings import AsrSettings, EngineChoice, Settings
+from shared.config.options.table import leads_outside
+from shared.settings import AsrSettings, Settings
 
 ANSWER_S: Final = 0.5
 """From a recogniser's deadline until its worker's answer is here."""
@@ -22,16 +21,4 @@ def with_ear_patience(settings: Settings) -> Settings:
 
 def asks_outside(asr: AsrSettings) -> bool:
     """Whether any section that can be used, by the cluster or by one device, leads to a service outside."""
-    return any(map(_leads_outside, (asr.engine, *asr.engines.values())))
-
-
-def _leads_outside(choice: EngineChoice) -> bool:
-    """Example sections whose keys were never filled in lead nowhere."""
-    model = OPTIONS.get(("ASR", choice.type))
-    if model is None or not model.is_outside:
-        return False
-    try:
-        model.of(choice)
-    except InvalidConfigError:
-        return False
-    return True
+    return any(leads_outside("ASR", choice.type) for choice in (asr.engine, *asr.engines.values()))

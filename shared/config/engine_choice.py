@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.config import llm_section
 from shared.config.findings import Findings
-from shared.config.options.table import OPTIONS
+from shared.config.options.table import OPTIONS, leads_outside
 from shared.errors import InvalidConfigError
 from shared.settings import AsrSettings, EngineChoice, TtsSettings
 
@@ -84,7 +84,7 @@ def choose(kind: str, document: Mapping[str, Any], findings: Findings, *, asked:
     if not found:
         return Chain(module.instead)
     first, *others = found
-    if not is_list and kind == "TTS" and _is_outside(first) and module.instead is not None:
+    if not is_list and kind == "TTS" and leads_outside("TTS", first.type) and module.instead is not None:
         # A voice of our own beats silence; a list says who may speak, and nobody else does.
         others.append(module.instead)
     return Chain(first, tuple(others))
@@ -150,11 +150,6 @@ def _check_options(kind: str, choice: EngineChoice, findings: Findings) -> None:
         model.of(choice)
     except InvalidConfigError as error:
         findings.errors += error.errors
-
-
-def _is_outside(choice: EngineChoice) -> bool:
-    model = OPTIONS.get(("TTS", choice.type))
-    return model is not None and model.is_outside
 
 
 def _section(kind: str, name: str, document: Mapping[str, Any], findings: Findings) -> EngineChoice | None:

@@ -9,6 +9,15 @@ from shared.config.piper_voice import piper_files
 from shared.config.tts_models import SHERPA_VOICE_KINDS
 from shared.settings import EngineChoice
 
+_LIBRARIES = {"piper": "piper", "sherpa": "sherpa_onnx"}
+"""What a type needs beside the project's own dependencies; the extra is named after the type."""
+
+
+def need_library(choice: EngineChoice) -> None:
+    """Raises ConfigError."""
+    if choice.type in _LIBRARIES:
+        need_package(f"TTS.{choice.name}.type", choice.type, _LIBRARIES[choice.type], choice.type)
+
 
 def sherpa_voice(section: str, options: SherpaTtsOptions) -> Model:
     """Raises ConfigError."""
@@ -18,10 +27,8 @@ def sherpa_voice(section: str, options: SherpaTtsOptions) -> Model:
 
 def check_local_tts(choice: EngineChoice) -> None:
     """Of any section; nothing is loaded. Raises ConfigError."""
-    key = f"TTS.{choice.name}"
+    need_library(choice)
     if choice.type == "sherpa":
-        need_package(f"{key}.type", choice.type, "sherpa_onnx", "sherpa")
         sherpa_voice(choice.name, SherpaTtsOptions.of(choice))
     elif choice.type == "piper":
-        need_package(f"{key}.type", choice.type, "piper", "piper")
-        piper_files(f"{key}.model", PiperTtsOptions.of(choice).model)
+        piper_files(f"TTS.{choice.name}.model", PiperTtsOptions.of(choice).model)

@@ -14,7 +14,7 @@ from bench.upstreams.fake import Fake
 from bench.upstreams.roster import made, merged, sections_of
 from bench.upstreams.script import Fault, Script
 from ops.device.client import Device
-from tests.fakes.cluster import Cluster, metric, off_loop
+from tests.fakes.cluster import Cluster, metric, running
 from tests.fakes.people import device, said, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -41,15 +41,9 @@ async def rig(ear_name: str, mouth_name: str, *, behind: str = "SpareTTS") -> As
         ear = await stack.enter_async_context(made(ear_name, Script(), 0))
         mouth = ear if mouth_name == ear_name else await stack.enter_async_context(made(mouth_name, Script(), 0))
         config = json.dumps(_config({ear_name: ear, mouth_name: mouth}, behind))
-        cluster = Cluster(config)
-        await off_loop(cluster.__enter__)
-        try:
-            async with device(cluster, mode="manual") as client:
-                yield Rig(cluster, ear, mouth, client)
-        except BaseException as error:
-            await off_loop(lambda error=error: cluster.__exit__(type(error), error, None))
-            raise
-        await off_loop(lambda: cluster.__exit__(None, None, None))
+        cluster = await stack.enter_async_context(running(Cluster(config)))
+        client = await stack.enter_async_context(device(cluster, mode="manual"))
+        yield Rig(cluster, ear, mouth, client)
 
 
 def _config(fakes: dict[str, Fake], behind: str) -> dict[str, Any]:

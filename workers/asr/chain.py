@@ -9,10 +9,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shared.errors import EngineError
+from shared.upstream.chain import Chain
 from shared.upstream.faults import Code, UpstreamError
 from workers.asr.engines.engine import EndOwner
 
@@ -29,22 +29,11 @@ class Candidate:
 
 
 @dataclass(slots=True)
-class Chain:
-    """Of one utterance; the first candidate is asked first, and there is at least one."""
+class RecognitionChain(Chain[Candidate]):
+    """Of one utterance."""
 
-    candidates: Sequence[Candidate]
     local_s: float
     upstream_s: float
-    _position: int = 0
-    _errors: list[EngineError] = field(default_factory=list)
-
-    @property
-    def current(self) -> Candidate:
-        return self.candidates[self._position]
-
-    @property
-    def is_last(self) -> bool:
-        return self._position == len(self.candidates) - 1
 
     @property
     def can_repeat(self) -> bool:
@@ -60,8 +49,8 @@ class Chain:
         """When the current engine's time is up, for one that is at work `elapsed_s` after the end of speech."""
         if self.is_last:
             return self.total_s
-        left_s, behind = self.total_s - elapsed_s, len(self.candidates) - self._position - 1
-        share_s = max(left_s - behind * self.local_s, left_s / (behind + 1))
+        left_s = self.total_s - elapsed_s
+        share_s = max(left_s - self.behind * self.local_s, left_s / (self.behind + 1))
         own_s = self.upstream_s if self.current.is_remote else self.local_s
         return elapsed_s + min(own_s, share_s)
 
@@ -71,14 +60,6 @@ class Chain:
         if self.current.is_remote:
             return UpstreamError(words, code=Code.TOTAL_TIMEOUT)
         return EngineError(words, code="asr_timeout", retryable=True)
-
-    def fail(self, error: EngineError) -> bool:
-        """The current engine has failed. True: `current` is the next one; False: there is none, see `verdict`."""
-        self._errors.append(error)
-        if self.is_last:
-            return False
-        self._position += 1
-        return True
 
     def verdict(self) -> EngineError:
         """What the utterance fails with."""

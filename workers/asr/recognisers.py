@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Any
 
 import structlog
 from prometheus_client import Counter
 
 from shared.errors import EngineError
+from shared.process.owned_tasks import OwnedTasks
 from workers.asr import metrics
 from workers.asr.engines.engine import Engine, OnLoss, Recogniser, RemoteEngine
 
@@ -68,7 +68,7 @@ class Recognisers:
         """Idle recognisers of slow engines that are not the default, the one that lay idle longest first."""
         self._holders: dict[Recogniser, OnLoss] = {}
         """Whom to tell when one that is at work dies."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks("recogniser_task_failed")
         self._is_closed = False
 
     @property
@@ -123,17 +123,14 @@ class Recognisers:
             self._lay_down(engine, recogniser)
             self._seats[engine].release()
         elif outcome is Outcome.UNFINISHED:
-            self._spawn(self._leave(engine, recogniser), f"asr-leave-{engine}")
+            self._tasks.start(self._leave(engine, recogniser), f"asr-leave-{engine}")
         else:
-            self._spawn(self._replace(engine, recogniser, metrics.REPLACED_BROKEN), f"asr-replace-{engine}")
+            self._tasks.start(self._replace(engine, recogniser, metrics.REPLACED_BROKEN), f"asr-replace-{engine}")
 
     async def close(self) -> None:
         """Close all of them."""
         self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.close()
         idle = [one for recognisers in self._idle.values() for one in recognisers]
         await asyncio.gather(*(one.close() for one in idle))
         await asyncio.gather(*(engine.close() for engine in self.remote))
@@ -155,7 +152,7 @@ class Recognisers:
         while len(self._spares) > self._seat_count:
             engine, recogniser = self._spares[0]
             self._forget_idle(engine, recogniser)
-            self._spawn(recogniser.close(), f"asr-close-{engine}")
+            self._tasks.start(recogniser.close(), f"asr-close-{engine}")
 
     def _forget_idle(self, engine: str, recogniser: Recogniser) -> None:
         self._idle[engine].remove(recogniser)
@@ -175,7 +172,7 @@ class Recognisers:
             self._holders[recogniser](error)  # who holds it gives it back as broken
         elif recogniser in self._idle[engine] and not self._is_closed:
             self._forget_idle(engine, recogniser)
-            self._spawn(self._refill(engine, recogniser), f"asr-refill-{engine}")
+            self._tasks.start(self._refill(engine, recogniser), f"asr-refill-{engine}")
 
     async def _refill(self, engine: str, recogniser: Recogniser) -> None:
         await self._seats[engine].acquire()
@@ -203,16 +200,6 @@ class Recognisers:
             log.warning("recogniser_not_replaced", engine=engine, code=error.code)
         finally:
             self._seats[engine].release()
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_done)
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("recogniser_task_failed", task=task.get_name(), error=type(error).__name__, exc_info=error)
 
 
 def _first_names(engines: Mapping[str, Engine]) -> dict[str, str]:

@@ -21,7 +21,7 @@ import structlog
 from shared.errors import EngineError
 from shared.upstream.retry import with_one_retry
 from workers.asr import metrics
-from workers.asr.chain import Candidate, Chain
+from workers.asr.chain import Candidate, RecognitionChain
 from workers.asr.engines.engine import Brief, EndOwner, Recogniser, RemoteEngine, Transcript
 from workers.asr.kept_sound import KeptSound
 from workers.asr.recognisers import Outcome, Recognisers
@@ -54,9 +54,9 @@ class Recognition:
     speakers: Speakers | None = None
     """Whose voices are told apart."""
 
-    def chain(self) -> Chain:
+    def chain(self) -> RecognitionChain:
         names = dict.fromkeys((self.engine, *self.fallbacks))
-        return Chain([self._candidate(name) for name in names], self.deadline_s, self.upstream_deadline_s)
+        return RecognitionChain([self._candidate(name) for name in names], self.deadline_s, self.upstream_deadline_s)
 
     def _candidate(self, name: str) -> Candidate:
         engine = self.recognisers.engines[name]

@@ -8,53 +8,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from shared.errors import EngineError
+from shared.upstream.chain import Chain
 
 E = TypeVar("E")
 
 
 @dataclass(slots=True)
-class Chain(Generic[E]):
-    """One segment's engines, the first to be asked first. There is at least one."""
+class SegmentChain(Chain[E]):
+    """Of one segment."""
 
-    engines: Sequence[E]
     first_frame_s: float
     """An engine's share when the device has nothing in hand."""
     dry_s: float = 0.0
     """When that will be, from the segment's beginning."""
-    _position: int = 0
-    _errors: list[EngineError] = field(default_factory=list)
-
-    @property
-    def current(self) -> E:
-        return self.engines[self._position]
-
-    @property
-    def is_first(self) -> bool:
-        return self._position == 0
-
-    @property
-    def is_last(self) -> bool:
-        return self._position == len(self.engines) - 1
 
     def share_s(self, elapsed_s: float, left_s: float) -> float | None:
         """Seconds from now until the next engine is asked; None for the last one."""
         if self.is_last:
             return None
         in_hand_s = self.dry_s - elapsed_s - self.first_frame_s
-        return min(max(self.first_frame_s, in_hand_s), left_s / (len(self.engines) - self._position))
-
-    def fail(self, error: EngineError) -> bool:
-        """The current engine has failed. True: `current` is the next one; False: there is none, see `verdict`."""
-        self._errors.append(error)
-        if self.is_last:
-            return False
-        self._position += 1
-        return True
+        return min(max(self.first_frame_s, in_hand_s), left_s / (self.behind + 1))
 
     def verdict(self) -> EngineError:
         """What the segment fails with."""

@@ -21,7 +21,7 @@ from shared.link.messages import OpenTts, Substituted, TtsCredit
 from shared.worker.service import Stream
 from workers.tts import metrics
 from workers.tts.cache import SegmentKey
-from workers.tts.chain import Chain
+from workers.tts.chain import SegmentChain
 from workers.tts.delivery import Delivery
 from workers.tts.language import primary_tag
 from workers.tts.opus import FRAME_MS
@@ -60,7 +60,7 @@ class SegmentJob:
         self._share: asyncio.TimerHandle | None = None
         self._made: tuple[Sequence[bytes], float, bool] | None = None
         dry_s = request.dry_ms / 1000
-        self._chain = Chain(voices[:1] if request.skip_frames else voices, patience.first_frame_s, dry_s)
+        self._chain = SegmentChain(voices[:1] if request.skip_frames else voices, patience.first_frame_s, dry_s)
         self.delivery = Delivery(
             window_frames=request.window_frames,
             skip_frames=request.skip_frames,

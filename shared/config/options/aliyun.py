@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from shared.config.options.base import Options
+from shared.config.options.base import Deadline, Options
 from shared.config.options.sound import RATE_EXPECTED, SampleRate
 
 ENDPOINT = "own (we find the end of speech and tell the service) or upstream (the service finds it)"
@@ -38,9 +38,9 @@ class AliyunAccess(Options):
         "", pattern=r"^wss?://", description="a wss:// address in place of host (ws:// only in one's own network)"
     )
     max_sessions: int = Field(0, ge=0, description="how many sessions the account may have at once; 0 = any number")
-    connect_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    first_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    idle_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    connect_timeout_s: Deadline = 3.0
+    first_timeout_s: Deadline = 5.0
+    idle_timeout_s: Deadline = 5.0
 
     @field_validator("access_key_id")
     @classmethod
@@ -74,8 +74,8 @@ class AliyunAsrOptions(AliyunAccess):
     endpoint: Literal["own", "upstream"] = Field("own", description=ENDPOINT)
     vocabulary_id: str = Field("", description="the id of a list of hot words")
     customization_id: str = Field("", description="the id of a trained model")
-    first_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    idle_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    first_timeout_s: Deadline = 3.0
+    idle_timeout_s: Deadline = 3.0
 
 
 class AliyunTtsOptions(AliyunAccess):
@@ -95,5 +95,5 @@ class AliyunTtsOptions(AliyunAccess):
     pitch_rate: int = Field(0, ge=-500, le=500, description="a whole number from -500 to 500")
     pipelined: bool = Field(False, description="true to send the text without waiting until the service has started")
     tts_timeout: float = Field(60.0, gt=0, le=600, description="seconds for one segment, over 0 and up to 600")
-    queue_timeout_s: float = Field(2.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    queue_timeout_s: Deadline = 2.0
     warm_s: float = Field(8.0, ge=0, lt=10, description="seconds from 0 to under 10, when the service hangs up")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ConfigError, InvalidConfigError
 from shared.log.redaction import shown_setting
 from shared.settings import EngineChoice
+
+Deadline = Annotated[float, Field(gt=0, le=60, description="seconds over 0 and up to 60")]
+"""How long one step of a request may take, or be waited for."""
 
 
 def is_placeholder(value: object) -> bool:

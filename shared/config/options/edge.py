@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from shared.config.options.base import Options
+from shared.config.options.base import Deadline, Options
 
 HOST_URL = "wss://speech.platform.bing.com"
 """Microsoft's; the whole address is the package's, which an update may change."""
@@ -45,9 +45,9 @@ class EdgeTtsOptions(Options):
     pitch: Hertz = "+0Hz"
     url: str = Field("", pattern=r"^wss?://", description="a wss:// address in place of Microsoft's")
     max_sessions: int = Field(0, ge=0, description="how many requests may run at once; 0 = any number")
-    connect_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    first_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    idle_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    connect_timeout_s: Deadline = 5.0
+    first_timeout_s: Deadline = 5.0
+    idle_timeout_s: Deadline = 5.0
 
     @property
     def addresses(self) -> tuple[str, ...]:

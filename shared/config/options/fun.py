@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from shared.config.options.base import Options
+from shared.config.options.base import Deadline, Options
 
 
 class FunServerAsrOptions(Options):
@@ -35,9 +35,9 @@ class FunServerAsrOptions(Options):
         (5, 10, 5), description="three whole numbers: what the online model sees at once, in units of 60 ms"
     )
     max_sessions: int = Field(0, ge=0, description="how many sessions the server may have at once; 0 = any number")
-    connect_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    first_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    idle_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    connect_timeout_s: Deadline = 3.0
+    first_timeout_s: Deadline = 5.0
+    idle_timeout_s: Deadline = 5.0
 
     @field_validator("endpoint")
     @classmethod

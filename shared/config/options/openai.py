@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from shared.config.llm_section import is_local_url
-from shared.config.options.base import Options
+from shared.config.options.base import Deadline, Options
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -31,9 +31,9 @@ class OpenAiAccess(Options):
         validate_default=True,
     )
     max_sessions: int = Field(0, ge=0, description="how many requests the account may have at once; 0 = any number")
-    connect_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    first_timeout_s: float = Field(10.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    idle_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    connect_timeout_s: Deadline = 3.0
+    first_timeout_s: Deadline = 10.0
+    idle_timeout_s: Deadline = 5.0
     warm_s: float = Field(30.0, ge=0, le=600, description="how long an unused connection is kept: seconds, 0 up to 600")
 
     @field_validator("api_key")
@@ -77,7 +77,7 @@ class OpenAiAsrOptions(OpenAiAccess):
     model_name: str = Field(description="the name of a model that the server has, such as whisper-1")
     language: str = Field("", description="such as en or zh; without it the device's language, or none")
     prompt: str = Field("", description="words that are likely to be said, for models that take them")
-    first_timeout_s: float = Field(8.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    first_timeout_s: Deadline = 8.0
 
     @property
     def url(self) -> str:

@@ -34,3 +34,9 @@ OPTIONS: Mapping[tuple[str, str], type[Options]] = MappingProxyType(
     }
 )
 """(kind, type) → model, such as ("ASR", "doubao_stream")."""
+
+
+def leads_outside(kind: str, type_name: str) -> bool:
+    """Whether engines of a type ask a service outside."""
+    model = OPTIONS.get((kind, type_name))
+    return model is not None and model.is_outside

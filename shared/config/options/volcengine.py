@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from shared.config.options.base import Options
+from shared.config.options.base import Deadline, Options
 from shared.config.options.sound import RATE_EXPECTED, SampleRate
 
 HOST = "wss://openspeech.bytedance.com"
@@ -38,9 +38,9 @@ class DoubaoAsrOptions(Options):
         "", pattern=r"^wss?://", description="a wss:// address in place of the usual (ws:// only in one's own network)"
     )
     max_sessions: int = Field(0, ge=0, description="how many sessions the account may have at once; 0 = any number")
-    connect_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    first_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    idle_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    connect_timeout_s: Deadline = 3.0
+    first_timeout_s: Deadline = 3.0
+    idle_timeout_s: Deadline = 3.0
 
     @property
     def url(self) -> str:
@@ -86,10 +86,10 @@ class HuoshanTtsOptions(Options):
     pipelined: bool = Field(True, description="false to wait until the service has started before the text is sent")
     max_sessions: int = Field(10, ge=0, description="how many sessions the account may have at once; 0 = any number")
     tts_timeout: float = Field(60.0, gt=0, le=600, description="seconds for one segment, over 0 and up to 600")
-    queue_timeout_s: float = Field(2.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    connect_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    first_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
-    idle_timeout_s: float = Field(5.0, gt=0, le=60, description="seconds over 0 and up to 60")
+    queue_timeout_s: Deadline = 2.0
+    connect_timeout_s: Deadline = 3.0
+    first_timeout_s: Deadline = 5.0
+    idle_timeout_s: Deadline = 5.0
     cancel_timeout_s: float = Field(0.5, gt=0, le=10, description="seconds over 0 and up to 10")
     warm_s: float = Field(30.0, ge=0, le=600, description="seconds from 0 to 600")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.errors import EngineError
 from shared.upstream.faults import Code, Kind, UpstreamError
-from workers.asr.chain import Candidate, Chain
+from workers.asr.chain import Candidate, RecognitionChain
 
 pytestmark = pytest.mark.unit
 
@@ -16,8 +16,8 @@ LOCAL, CLOUD = Candidate("local"), Candidate("cloud", is_remote=True)
 DOWN = UpstreamError("down", code=Code.CLOSED)
 
 
-def chain(*candidates: Candidate) -> Chain:
-    return Chain(candidates, local_s=3.0, upstream_s=8.0)
+def chain(*candidates: Candidate) -> RecognitionChain:
+    return RecognitionChain(candidates, local_s=3.0, upstream_s=8.0)
 
 
 def test_a_local_engine_alone_has_the_local_deadline() -> None:

@@ -56,9 +56,8 @@ class Hands:
 
 
 async def settled(recognisers: Recognisers) -> None:
-    while recognisers._tasks:
-        await asyncio.wait(recognisers._tasks)
-        await asyncio.sleep(0)
+    await recognisers._tasks.settled()
+    await asyncio.sleep(0)
 
 
 async def test_they_are_made_before_they_are_needed() -> None:

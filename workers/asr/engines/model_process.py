@@ -20,7 +20,7 @@ import structlog
 from shared.errors import EngineError
 from workers.asr.engines.child import Word
 from workers.asr.engines.engine import OnPartial, Transcript
-from workers.asr.engines.process import READ_BYTES, start_child
+from workers.asr.engines.process import READ_BYTES, loading, start_child
 
 log = structlog.get_logger(__name__)
 
@@ -89,14 +89,9 @@ class ModelProcess:
         program = "workers.asr.engines.model_child"
         process = await start_child(program, spec.module, threads=spec.threads, **spec.variables)
         model = cls(process, spec, on_end, stuck_s)
-        try:
+        async with loading(model, spec.name, spec.load_s):
             model._send(Word.OPTIONS, 0, spec.options)
-            await asyncio.wait_for(asyncio.shield(model._ready), spec.load_s)
-        except BaseException as error:
-            await model.close()
-            if isinstance(error, TimeoutError | EngineError):
-                raise EngineError(f"{spec.name} could not be loaded", code="engine_start") from error
-            raise
+            await asyncio.shield(model._ready)
         return model
 
     @property

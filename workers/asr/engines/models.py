@@ -7,12 +7,12 @@ utterance wants it, or its recognisers are made anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import structlog
 
 from shared.errors import EngineError
+from shared.process.owned_tasks import OwnedTasks
 from workers.asr import metrics
 from workers.asr.engines.model_process import STUCK_S, ModelProcess, ModelSpec
 from workers.asr.engines.shelf import Close, Effect, Lease, Load, Shelf
@@ -54,7 +54,7 @@ class Models:
         self._loaded: dict[str, ModelProcess] = {}
         self._loans: dict[str, list[Loan]] = {}
         """Those that wait for their model to be loaded."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks("model_task_failed")
         self._is_closed = False
 
     @property
@@ -94,10 +94,7 @@ class Models:
     async def close(self) -> None:
         """End them all."""
         self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.close()
         for key in list(self._loans):
             self._answer(key, _closing())
         await self._end(self._loaded.values())
@@ -111,7 +108,7 @@ class Models:
         leaving = [self._loaded.pop(one.key) for one in effects if isinstance(one, Close)]
         for effect in effects:
             if isinstance(effect, Load):
-                self._spawn(self._load(effect.key, leaving), f"asr-load-{self._specs[effect.key].name}")
+                self._tasks.start(self._load(effect.key, leaving), f"asr-load-{self._specs[effect.key].name}")
                 leaving = []
 
     async def _load(self, key: str, leaving: list[ModelProcess]) -> None:
@@ -141,7 +138,7 @@ class Models:
             return
         metrics.MODELS_LOST.inc()
         self._count()
-        self._spawn(self._end([process]), f"asr-bury-{self._specs[key].name}")
+        self._tasks.start(self._end([process]), f"asr-bury-{self._specs[key].name}")
         self._perform(self._shelf.lost(key))
 
     async def _end(self, processes: Iterable[ModelProcess]) -> None:
@@ -151,13 +148,3 @@ class Models:
 
     def _count(self) -> None:
         metrics.MODELS_LOADED.set(len(self._loaded))
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_done)
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("model_task_failed", task=task.get_name(), error=type(error).__name__, exc_info=error)

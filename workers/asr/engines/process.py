@@ -11,7 +11,9 @@ import itertools
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 import msgpack
 import structlog
@@ -37,6 +39,23 @@ async def start_child(program: str, module: str, *, threads: int = 1, **variable
         raise EngineError(f"cannot start {module}: {error.strerror}", code="engine_start") from error
 
 
+class Child(Protocol):
+    async def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def loading(child: Child, name: str, within_s: float) -> AsyncIterator[None]:
+    """Around what waits until a child is ready: one that is not in time, or dies, is closed. Raises EngineError."""
+    try:
+        async with asyncio.timeout(within_s):
+            yield
+    except BaseException as error:
+        await child.close()
+        if isinstance(error, TimeoutError | EngineError):
+            raise EngineError(f"{name} did not become ready", code="engine_start") from error
+        raise
+
+
 class ChildRecogniser:
     """One child, one utterance at a time."""
 
@@ -59,14 +78,9 @@ class ChildRecogniser:
     async def spawn(cls, module: str, options: dict[str, Any], on_loss: OnLoss) -> ChildRecogniser:
         """A child that runs `module`'s decoder, loaded and warm. Raises EngineError."""
         child = cls(await start_child("workers.asr.engines.child", module), module, on_loss)
-        try:
+        async with loading(child, module, READY_TIMEOUT_S):
             child._send(Word.OPTIONS, 0, options)
-            await asyncio.wait_for(child._answer, READY_TIMEOUT_S)
-        except BaseException as error:
-            await child.close()
-            if isinstance(error, TimeoutError | EngineError):
-                raise EngineError(f"{module} did not become ready", code="engine_start") from error
-            raise
+            await child._answer
         return child
 
     @property

@@ -13,7 +13,6 @@ Rules
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -34,10 +33,11 @@ from shared.upstream.upstream import Limits, Request, Upstream
 from shared.upstream.websocket import UpgradeRefused, Wire, open_wire
 from workers.tts import sentences
 from workers.tts.decoding.formats import Declared, Format
-from workers.tts.decoding.sound import SoundDecoder, in_parts
+from workers.tts.decoding.sound import SoundDecoder
 from workers.tts.engine import SpeechRequest
 from workers.tts.engines import edge_protocol as protocol
 from workers.tts.engines.attempts import Pieces, retried
+from workers.tts.engines.decoded import decoded
 
 TOTAL_S: Final = 300.0
 _FORBIDDEN: Final = "403"
@@ -80,26 +80,15 @@ class EdgeEngine:
     async def _spoken(self, text: str, voice: str, owner: str) -> Pieces:
         request_id = uuid.uuid4().hex
         decoder = SoundDecoder(Declared(Format.MP3), self.sample_rate)
-        has_sound = False
         async with self._upstream.request(owner) as request, self._connected(request) as wire:
             async with request.waits.first():
                 stamp = _stamp()
                 await wire.send(protocol.config_message(stamp))
                 await wire.send(protocol.ssml_message(request_id, stamp, text, voice, self._prosody))
                 piece = await _next_sound(wire, request_id)
-            while piece:
-                request.on_first_byte()
-                for part in in_parts(piece):
-                    if sound := decoder.feed(part):
-                        has_sound = True
-                        yield sound
-                    await asyncio.sleep(0)
-                async with request.waits.next():
-                    piece = await _next_sound(wire, request_id)
-            if rest := decoder.finish():
-                yield rest
-            elif not has_sound:
-                raise UpstreamError("it ended without sound", code=Code.NO_RESULT, kind=Kind.INPUT)
+            async with aclosing(decoded(piece, lambda: _next_sound(wire, request_id), decoder, request)) as sounds:
+                async for sound in sounds:
+                    yield sound
 
     @asynccontextmanager
     async def _connected(self, request: Request) -> AsyncIterator[Wire]:

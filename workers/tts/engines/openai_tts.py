@@ -10,7 +10,6 @@ Rules
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, Final
@@ -24,9 +23,10 @@ from shared.upstream.tls import prepare_trust
 from shared.upstream.upstream import Limits, Upstream
 from workers.tts import sentences
 from workers.tts.decoding.formats import Declared, Format, declared
-from workers.tts.decoding.sound import SoundDecoder, in_parts
+from workers.tts.decoding.sound import SoundDecoder
 from workers.tts.engine import SpeechRequest
 from workers.tts.engines.attempts import Pieces, retried
+from workers.tts.engines.decoded import decoded
 
 MAX_PART_CHARS: Final = 2000
 """OpenAI takes 4096; a shorter part begins sooner where a server renders all of it first."""
@@ -71,20 +71,9 @@ class OpenAiEngine:
                 stack.callback(answer.close)
                 decoder = SoundDecoder(self._known(answer, kind), self.sample_rate)
                 piece = await answer.piece()
-            has_sound = False
-            while piece:
-                request.on_first_byte()
-                for part in in_parts(piece):
-                    if sound := decoder.feed(part):
-                        has_sound = True
-                        yield sound
-                    await asyncio.sleep(0)
-                async with request.waits.next():
-                    piece = await answer.piece()
-            if rest := decoder.finish():
-                yield rest
-            elif not has_sound:
-                raise UpstreamError("it answered without sound", code=Code.NO_RESULT, kind=Kind.INPUT)
+            async with aclosing(decoded(piece, answer.piece, decoder, request)) as sounds:
+                async for sound in sounds:
+                    yield sound
 
     async def _answer(self, text: str, voice: str | None) -> tuple[Answer, str]:
         """The answer's head, and what was asked for."""

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from shared.config.model_files import need_package
+from shared.config.local_tts import need_library
 from shared.errors import ConfigError
 from shared.settings import EngineChoice
 from workers.tts.engine import AnyEngine
@@ -25,9 +25,6 @@ _CLASSES: Mapping[str, str] = MappingProxyType(
         "openai": "workers.tts.engines.openai_tts:OpenAiEngine",
     }
 )
-_PACKAGES: Mapping[str, str] = MappingProxyType({"piper": "piper", "sherpa": "sherpa_onnx"})
-"""What a type needs beside the project's own dependencies; the extra is named after the type."""
-
 TYPES = tuple(_CLASSES)
 
 
@@ -35,8 +32,7 @@ def build(choice: EngineChoice) -> AnyEngine:
     """The engine of a section, neither loaded nor started; what it needs is imported only now. Raises ConfigError."""
     if choice.type not in _CLASSES:
         raise ConfigError(f"TTS.{choice.name}.type", choice.type, "one of " + ", ".join(TYPES))
-    if choice.type in _PACKAGES:
-        need_package(f"TTS.{choice.name}.type", choice.type, _PACKAGES[choice.type], choice.type)
+    need_library(choice)
     module, _, name = _CLASSES[choice.type].partition(":")
     engine: AnyEngine = getattr(importlib.import_module(module), name)(choice.name, choice.options)
     return engine
