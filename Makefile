@@ -76,10 +76,10 @@ postgres:
 	 $$as_root sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
 	 get postgresql || echo "$$without It could not be installed"
 
-# Three test processes: most of what takes long waits for real time, not for the processor. A file stays in one of them,
+# Four test processes: most of what takes long waits for real time, not for the processor. A file stays in one of them,
 # as its tests share a cluster.
 test: lint libopus postgres
-	@$(BIN)/pytest -n 3 --dist loadfile
+	@$(BIN)/pytest -n 4 --dist loadfile
 
 lint: dev
 	@$(BIN)/ruff check .
